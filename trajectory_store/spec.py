@@ -1,0 +1,327 @@
+"""What one frame is: the series a run records, their dtypes, shapes and steps.
+
+Knows no file. A *row* is one series' array of one step; row r of a series is the r-th step at which it is due.
+"""
+
+import bisect
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .bf16 import BFLOAT16
+from .errors import FrameError, LossyCastError, SpecError
+
+Frame = Mapping[str, npt.NDArray[Any]]
+"""Series name → one row, C-contiguous, little-endian, in the series' storage dtype."""
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "bfloat16": BFLOAT16,
+    **{
+        name: np.dtype(name).newbyteorder("<")
+        for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64")
+        + ("uint8", "uint16", "uint32", "uint64", "bool")
+    },
+}
+"""Every dtype a series can have, by the name used in code, on disk and on the command line."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+_RESERVED_NAMES = {"step", "static", "journal", "manifest.json", "zarr.json", "lock", "__metadata__"}
+_MAX_ROW_BYTES = 2**31
+
+
+def storage_dtype(dtype_name: str) -> np.dtype[Any]:
+    """The numpy dtype that holds the bits on disk: uint16 for bfloat16, else the dtype itself."""
+    return np.dtype("<u2") if dtype_name == "bfloat16" else DTYPES[dtype_name]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One named array recorded along steps.
+
+    shape: of one step, () for a scalar. dtype: a name in `DTYPES`. dims: one name an axis (default: made from the
+    series' name). steps: None records at every step, an int n at every n-th step from 0, a range or a sequence of
+    ints at just those steps.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    dims: tuple[str, ...] | None = None
+    steps: int | range | tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shape, (int, np.integer)):
+            raise SpecError(f"a series' shape is a tuple, found {self.shape!r}; write ({self.shape},)")
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if any(n < 1 for n in self.shape):
+            raise SpecError(f"shape {self.shape}: every axis of a series needs at least one entry")
+        if self.dtype not in DTYPES:
+            raise SpecError(f"dtype {self.dtype!r} is not one a series can have; choose from {', '.join(DTYPES)}")
+        if self.row_bytes > _MAX_ROW_BYTES:
+            raise SpecError(f"a row of {self.row_bytes:,} bytes is above the limit of {_MAX_ROW_BYTES:,} bytes")
+        if self.dims is not None:
+            object.__setattr__(self, "dims", tuple(self.dims))
+            if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims):
+                raise SpecError(f"dims {self.dims} must name each of the {len(self.shape)} axes of {self.shape} once")
+            for dim in self.dims:
+                if not isinstance(dim, str) or not _NAME.fullmatch(dim) or dim == "step":
+                    raise SpecError(f"dims {self.dims}: {dim!r} is not a dimension's name, or is the reserved 'step'")
+        object.__setattr__(self, "steps", _checked_steps(self.steps))
+
+    @property
+    def storage_dtype(self) -> np.dtype[Any]:
+        """The numpy dtype that holds this series' bits on disk."""
+        return storage_dtype(self.dtype)
+
+    @property
+    def logical_dtype(self) -> np.dtype[Any]:
+        """The numpy dtype a reader is given, ml_dtypes' for bfloat16."""
+        return DTYPES[self.dtype]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, uncompressed."""
+        return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
+
+    def is_due(self, step: int) -> bool:
+        """Whether this series is recorded at `step`."""
+        if self.steps is None:
+            return True
+        if isinstance(self.steps, int):
+            return step % self.steps == 0
+        row = bisect.bisect_left(self.steps, step)
+        return row < len(self.steps) and self.steps[row] == step
+
+    def rows_before(self, step: int) -> int:
+        """How many rows steps 0 … step − 1 make."""
+        if self.steps is None:
+            return step
+        if isinstance(self.steps, int):
+            return -(-step // self.steps)
+        return bisect.bisect_left(self.steps, step)
+
+    def steps_of(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """The steps of rows [start, stop), int64."""
+        if self.steps is None:
+            return np.arange(start, stop, dtype=np.int64)
+        if isinstance(self.steps, int):
+            return np.arange(start, stop, dtype=np.int64) * self.steps
+        return np.asarray(self.steps[start:stop], dtype=np.int64)
+
+    def next_due(self, step: int) -> int | None:
+        """The first step ≥ `step` at which this series is due, None where there is none."""
+        if self.steps is None:
+            return step
+        if isinstance(self.steps, int):
+            return self.rows_before(step) * self.steps
+        row = bisect.bisect_left(self.steps, step)
+        return self.steps[row] if row < len(self.steps) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        steps: Any = self.steps
+        if isinstance(steps, range):
+            steps = {"start": steps.start, "stop": steps.stop, "step": steps.step}
+        elif isinstance(steps, tuple):
+            steps = list(steps)
+        return {"shape": list(self.shape), "dtype": self.dtype, "dims": list(self.dims or ()), "steps": steps}
+
+    @staticmethod
+    def from_json(value: Any) -> "Series":
+        """The inverse of `to_json`; raises SpecError on anything else."""
+        try:
+            steps = value["steps"]
+            if isinstance(steps, dict):
+                steps = range(steps["start"], steps["stop"], steps["step"])
+            return Series(tuple(value["shape"]), value["dtype"], tuple(value["dims"]), steps)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise SpecError(f"not a series' description: {error}") from error
+
+
+def _checked_steps(steps: Any) -> int | range | tuple[int, ...] | None:
+    if steps is None or isinstance(steps, bool):
+        if steps is None:
+            return None
+        raise SpecError(f"steps={steps!r}: give None, an int, a range or a sequence of ints")
+    if isinstance(steps, (int, np.integer)):
+        if steps < 1:
+            raise SpecError(f"steps={steps}: 'every n-th step' needs n ≥ 1")
+        return None if steps == 1 else int(steps)
+    if not isinstance(steps, (range, Sequence, np.ndarray)) or isinstance(steps, (str, bytes)):
+        raise SpecError(f"steps={steps!r}: give None, an int, a range or a sequence of ints")
+    if not isinstance(steps, range):
+        if not all(isinstance(step, (int, np.integer)) for step in steps):
+            raise SpecError("steps: every declared step is an int")
+        steps = tuple(int(step) for step in steps)
+    if len(steps) == 0 or steps[0] < 0 or (isinstance(steps, range) and steps.step < 1):
+        raise SpecError(f"steps={steps!r}: declared steps are ≥ 0, increasing, and at least one")
+    if isinstance(steps, tuple) and any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+        raise SpecError("steps: declared steps must increase")
+    return steps
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything a run declares before its first step: its series and, where known, how many steps it will have.
+
+    `steps` counts step 0: a run that ends with step 10,000 has 10,001 of them.
+    """
+
+    series: Mapping[str, Series]
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.series:
+            raise SpecError("a run needs at least one series")
+        if self.steps is not None and (not isinstance(self.steps, (int, np.integer)) or self.steps < 1):
+            raise SpecError(f"steps={self.steps!r}: a run's number of steps is an int ≥ 1, or None if it is not known")
+        named: dict[str, Series] = {}
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, series in self.series.items():
+            check_name(name)
+            if not isinstance(series, Series):
+                raise SpecError(f"series {name!r} is {series!r}; expected a Series")
+            dims = series.dims if series.dims else tuple(f"{name}_dim_{axis}" for axis in range(len(series.shape)))
+            for dim, size in zip(dims, series.shape, strict=True):
+                known_size, owner = sizes.setdefault(dim, (size, name))
+                if known_size != size:
+                    raise SpecError(
+                        f"dimension {dim!r} has {known_size} entries in series {owner!r} and {size} in {name!r};"
+                        " give them different names"
+                    )
+            if self.steps is not None and isinstance(series.steps, (range, tuple)) and series.steps[-1] >= self.steps:
+                raise SpecError(f"series {name!r} declares step {series.steps[-1]}, past the run's {self.steps} steps")
+            named[name] = Series(series.shape, series.dtype, dims, series.steps)
+        object.__setattr__(self, "series", named)
+
+    def next_due(self, step: int) -> int | None:
+        """The first step ≥ `step` at which any series is due and the run is not over; None where there is none."""
+        due = [at for series in self.series.values() if (at := series.next_due(step)) is not None]
+        first = min(due, default=None)
+        return None if first is None or (self.steps is not None and first >= self.steps) else first
+
+    def last_due_before(self, step: int) -> int | None:
+        """The last step < `step` at which any series is due; None where there is none."""
+        last: int | None = None
+        for series in self.series.values():
+            rows = series.rows_before(step)
+            if rows:
+                at = int(series.steps_of(rows - 1, rows)[0])
+                last = at if last is None else max(last, at)
+        return last
+
+    def steps_before(self, step: int) -> npt.NDArray[np.int64]:
+        """Every step < `step` at which some series is due, int64, increasing."""
+        if any(series.steps is None for series in self.series.values()):
+            return np.arange(step, dtype=np.int64)
+        every = [series.steps_of(0, series.rows_before(step)) for series in self.series.values()]
+        return np.unique(np.concatenate(every))
+
+    def due(self, step: int) -> dict[str, Series]:
+        """The series recorded at `step`, in declared order."""
+        return {name: series for name, series in self.series.items() if series.is_due(step)}
+
+    def frame(self, step: int, values: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Check one step's values against the declaration and return them as rows of storage dtype.
+
+        Rows may alias `values`. Raises FrameError on a missing, unknown or undue series or a wrong shape, and
+        LossyCastError where bits would change.
+        """
+        due = self.due(step)
+        if values.keys() != due.keys():
+            for name in values:
+                if name not in self.series:
+                    raise FrameError(f"step {step}: no series {name!r} was declared; the run has {_names(self.series)}")
+                if name not in due:
+                    raise FrameError(f"step {step}: series {name!r} is not declared for this step")
+            raise FrameError(f"step {step}: series {_names(due.keys() - values.keys())} missing from the frame")
+        return {name: _row(step, name, series, values[name]) for name, series in due.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        return {"steps": self.steps, "series": {name: series.to_json() for name, series in self.series.items()}}
+
+    @staticmethod
+    def from_json(value: Any) -> "RunSpec":
+        """The inverse of `to_json`; raises SpecError on anything else."""
+        try:
+            return RunSpec({name: Series.from_json(s) for name, s in value["series"].items()}, value["steps"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SpecError(f"not a run's description: {error}") from error
+
+
+def check_name(name: str) -> None:
+    """Raise SpecError unless `name` can be a series' or static array's name, and so a folder's."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
+        raise SpecError(
+            f"{name!r} cannot name a series: use letters, digits, '_', '-', '.', starting with a letter or '_',"
+            f" and none of {_names(_RESERVED_NAMES)}"
+        )
+
+
+def _names(names: Any) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
+
+
+def _row(step: int, name: str, series: Series, value: Any) -> npt.NDArray[Any]:
+    where = f"step {step}, series {name!r}"
+    if isinstance(value, (bool, int, float)):
+        array = _scalar(where, series, value)
+    else:
+        array = _cast(where, series, as_numpy(value))
+    if array.shape != series.shape:
+        raise FrameError(f"{where}: found shape {array.shape}, expected {series.shape}")
+    return np.ascontiguousarray(array)
+
+
+def _scalar(where: str, series: Series, value: bool | int | float) -> npt.NDArray[Any]:
+    """A Python number has no dtype of its own, so, as in numpy and torch, it takes the series': rounded, never wrapped."""
+    dtype = series.logical_dtype
+    fits = dtype.kind == "b" if isinstance(value, bool) else dtype.kind in "iu" if isinstance(value, int) else False
+    if not (fits or (dtype.kind not in "biu" and not isinstance(value, bool))):
+        raise LossyCastError(f"{where}: a Python {type(value).__name__} would change as {series.dtype}")
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(value).astype(dtype) if dtype.kind not in "iu" else np.asarray(value, dtype=dtype)
+    except OverflowError as error:
+        raise LossyCastError(f"{where}: {value} does not fit in {series.dtype}") from error
+    if dtype.kind not in "biu" and math.isfinite(value) and not np.isfinite(array.astype(np.float64)):
+        raise LossyCastError(f"{where}: {value} does not fit in {series.dtype}")
+    return array.view(series.storage_dtype)
+
+
+def _cast(where: str, series: Series, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.dtype == series.logical_dtype or array.dtype == series.storage_dtype:
+        # ascontiguousarray first: a transposed view cannot be reinterpreted.
+        return np.ascontiguousarray(array).reshape(array.shape).view(series.storage_dtype)
+    exact = (
+        array.dtype == BFLOAT16 and series.dtype in ("float32", "float64")
+        if BFLOAT16 in (array.dtype, series.logical_dtype)
+        else np.can_cast(array.dtype, series.storage_dtype, "safe")
+    )
+    if not exact:
+        raise LossyCastError(
+            f"{where}: {array.dtype} would lose bits as {series.dtype}; cast it yourself first if that is intended"
+        )
+    return array.astype(series.storage_dtype)
+
+
+def as_numpy(value: Any) -> npt.NDArray[Any]:
+    """`value` as a numpy array, a torch bfloat16 tensor as ml_dtypes.bfloat16; no copy where it is already on the CPU."""
+    torch = sys.modules.get("torch")  # whoever passes a tensor has imported torch; this package never does
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        if tensor.dtype == torch.bfloat16:
+            bits: npt.NDArray[Any] = tensor.contiguous().view(torch.int16).numpy()
+            return bits.view(BFLOAT16)
+        result: npt.NDArray[Any] = tensor.numpy()
+        return result
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise FrameError(f"a value of type {type(value).__name__} is not an array")
+    return array
