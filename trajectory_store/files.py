@@ -10,8 +10,9 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,9 +46,9 @@ def storage_errors(verb: str, path: Path) -> Iterator[None]:
 class Disk:
     """The real file system; each method is one durable call."""
 
-    def write(self, descriptor: int, data: Any, offset: int) -> int:
-        """Write `data` at `offset`, returning how many bytes were taken, as pwrite(2)."""
-        return os.pwrite(descriptor, data, offset)
+    def write(self, descriptor: int, buffers: Sequence[Any], offset: int) -> int:
+        """Write the buffers one after the other at `offset`, returning how many bytes were taken, as pwritev(2)."""
+        return os.pwritev(descriptor, buffers, offset)
 
     def sync(self, descriptor: int) -> None:
         """Make a file's data survive power loss."""
@@ -99,13 +100,25 @@ class Disk:
 disk = Disk()
 
 
-def write_all(descriptor: int, data: Any, offset: int) -> None:
-    """Write every byte of `data` at `offset`: pwrite may take fewer."""
-    view = memoryview(data).cast("B")
-    while view.nbytes:
-        taken = disk.write(descriptor, view, offset)
+def write_all(descriptor: int, buffers: Sequence[Any], offset: int) -> int:
+    """Write every byte of the buffers at `offset`, however few one call takes; returns the offset after them."""
+    views = [view for buffer in buffers if (view := _bytes_of(buffer)).nbytes]
+    while views:
+        taken = disk.write(descriptor, views[:_MOST_BUFFERS], offset)
         offset += taken
-        view = view[taken:]
+        while views and taken >= views[0].nbytes:
+            taken -= views.pop(0).nbytes
+        if taken:
+            views[0] = views[0][taken:]
+    return offset
+
+
+_MOST_BUFFERS = 512  # IOV_MAX is 1,024 on Linux and macOS
+
+
+def _bytes_of(buffer: Any) -> memoryview:
+    view = memoryview(buffer)
+    return view.cast("B") if view.nbytes else memoryview(b"")  # an empty array cannot be cast
 
 
 class _SequentialWriter:
@@ -116,13 +129,15 @@ class _SequentialWriter:
         self._offset = 0
 
     def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        write_all(self._descriptor, data, self._offset)
-        self._offset += size
-        return size
+        start = self._offset
+        self._offset = write_all(self._descriptor, [data], start)
+        return self._offset - start
 
     def tell(self) -> int:
         return self._offset
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def flush(self) -> None:
         """Nothing is buffered here; torch.save asks all the same."""
@@ -145,12 +160,21 @@ def write_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
             finally:
                 os.close(descriptor)
             disk.rename(partial, path)
-        except Exception:
+        except BaseException:  # Ctrl-C too leaves nothing behind
             with contextlib.suppress(OSError):
                 disk.unlink(partial)
             raise
         if sync:  # without it the old name may come back after power loss
             disk.sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def write_in_place_atomically(path: Path, n_bytes: int) -> Iterator[int]:
+    """The descriptor of a file of `n_bytes` zeros, its space reserved; it becomes `path` as in `write_atomically`."""
+    with write_atomically(path) as file:
+        descriptor: int = file.fileno()
+        disk.allocate(descriptor, n_bytes)
+        yield descriptor
 
 
 def put(path: Path, data: Any, *, sync: bool = True) -> None:
@@ -177,13 +201,24 @@ def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             if old is not None:
                 disk.rename(path, old)
             disk.rename(partial, path)
-        except Exception:
+        except BaseException:
             with contextlib.suppress(OSError):
                 disk.remove_tree(partial)
             raise
         disk.sync_folder(path.parent)
         if old is not None:
             disk.remove_tree(old)
+
+
+def _lock_exclusively(descriptor: int) -> None:
+    """Try for a moment: `WriterLock.is_held` holds the lock too, for microseconds."""
+    for attempt in range(5):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt == 4:
+                raise
+            time.sleep(0.02)
 
 
 class WriterLock:
@@ -197,7 +232,7 @@ class WriterLock:
         with storage_errors("lock", path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock_exclusively(self._descriptor)
             except BlockingIOError as error:
                 holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
                 os.close(self._descriptor)

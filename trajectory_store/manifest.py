@@ -1,0 +1,153 @@
+"""The commit point of a run: one small JSON file, replaced atomically, that says what is sealed.
+
+What the manifest does not name does not exist, except the journal's tail. Layout: docs/format.md, "Manifest".
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .checksum import crc32c
+from .chunks import Block, Layout
+from .errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
+from .spec import RunSpec, check_name
+from .static import StaticArray
+from .tiles import codec_named
+
+FILE_NAME = "manifest.json"
+FORMAT_VERSION = 1
+_MAX_BYTES = 1 << 28
+_MAX_BLOCK_STEPS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a run but its arrays.
+
+    backend: "zarr" or "memmap". sealed_until: every due step < this is sealed. blocks: for each series, its sealed
+    blocks in order.
+    """
+
+    spec: RunSpec
+    backend: str
+    block_steps: int
+    codec: str
+    attrs: dict[str, Any] = field(default_factory=dict)
+    static: dict[str, StaticArray] = field(default_factory=dict)
+    sealed_until: int = 0
+    blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict)
+
+    def layout(self, name: str) -> Layout:
+        """How one series lies in its blocks."""
+        return Layout(name, self.spec.series[name], self.block_steps, self.codec)
+
+    def sealed_rows(self, name: str) -> int:
+        """How many rows of a series are sealed."""
+        return self.spec.series[name].rows_before(self.sealed_until)
+
+    def with_sealed(self, sealed_until: int, blocks: dict[str, tuple[Block, ...]]) -> "Manifest":
+        """The manifest that commits these blocks."""
+        return replace(self, sealed_until=sealed_until, blocks=blocks)
+
+    def store(self, run_folder: Path, *, sync: bool = True) -> None:
+        """Commit: replace the manifest of the run in one step, synced unless told."""
+        body = json.dumps(self._to_json(), separators=(",", ":"), allow_nan=False).encode()
+        files.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "format": "trajectory-store",
+            "version": FORMAT_VERSION,
+            "backend": self.backend,
+            "block_steps": self.block_steps,
+            "codec": self.codec,
+            "spec": self.spec.to_json(),
+            "attrs": self.attrs,
+            "static": {name: array.to_json() for name, array in self.static.items()},
+            "sealed_until": self.sealed_until,
+            "blocks": {n: [[b.n_bytes, f"{b.crc32c:08x}"] for b in blocks] for n, blocks in self.blocks.items()},
+        }
+
+
+# The file is one JSON object, and the checksum is that of the bytes between the fixed parts around them.
+_PREFIX = b'{"crc32c":'
+_MIDDLE = b',"manifest":'
+_SUFFIX = b"}\n"
+
+
+def load(run_folder: Path) -> Manifest:
+    """The manifest of the run in a folder.
+
+    Raises RunNotFoundError where there is none, DamageError where it fails its checksum or makes no sense, and
+    FormatVersionError where a newer version of this package wrote it.
+    """
+    path = run_folder / FILE_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunNotFoundError(f"{run_folder}: not a run; it has no {FILE_NAME}") from error
+    except OSError as error:
+        raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+    body_start = len(_PREFIX) + len(b'"00000000"') + len(_MIDDLE)
+    body = data[body_start : -len(_SUFFIX)]
+    expected = _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX
+    if data != expected:
+        raise DamageError(f"{path}: fails its checksum; restore it from a copy")
+    try:
+        return _from_json(json.loads(body))
+    except FormatVersionError as error:
+        raise FormatVersionError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DamageError(f"{path}: not a manifest: {error}") from error
+
+
+def _from_json(value: dict[str, Any]) -> Manifest:
+    if value["format"] != "trajectory-store":
+        raise ValueError(f"format {value['format']!r}")
+    if value["version"] != FORMAT_VERSION:
+        raise FormatVersionError(
+            f"format version {value['version']!r}, while this package reads version {FORMAT_VERSION}; upgrade it"
+        )
+    spec = RunSpec.from_json(value["spec"])
+    if value["backend"] not in ("zarr", "memmap"):
+        raise ValueError(f"backend {value['backend']!r}")
+    codec_named(value["codec"])
+    static = {}
+    for name, array in value["static"].items():
+        check_name(name)
+        static[name] = StaticArray.from_json(array)
+    manifest = Manifest(
+        spec,
+        value["backend"],
+        _bounded(value["block_steps"], 1, _MAX_BLOCK_STEPS),
+        value["codec"],
+        dict(value["attrs"]),
+        static,
+        _bounded(value["sealed_until"], 0, 1 << 48),
+        {name: tuple(Block(int(n), int(crc, 16)) for n, crc in blocks) for name, blocks in value["blocks"].items()},
+    )
+    if manifest.backend == "zarr":
+        for name in spec.series:
+            n_blocks = -(-manifest.sealed_rows(name) // manifest.layout(name).block_rows)
+            if len(manifest.blocks.get(name, ())) != n_blocks:
+                raise SpecError(f"series {name!r} has {len(manifest.blocks.get(name, ()))} blocks, expected {n_blocks}")
+    return manifest
+
+
+def _bounded(value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{value!r} is not a number from {least} to {most}")
+    return value
+
+
+def checked_attrs(attrs: Any) -> dict[str, Any]:
+    """`attrs` as the manifest will give them back; UsageError unless they are a JSON object."""
+    try:
+        copy = json.loads(json.dumps(dict(attrs or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"attrs must be a dictionary that JSON can hold: {error}") from error
+    assert isinstance(copy, dict)
+    return copy

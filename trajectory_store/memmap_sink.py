@@ -1,0 +1,203 @@
+"""The writer of the memmap backend: rows in place, then the commit.
+
+Order of durable calls: docs/design.md, "Commit protocol". The rows of a step are written before its header is, so a
+step whose header is there survives the death of the process. The space of the whole run is reserved before step 0.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import files, journal, record, safetensors_format
+from . import manifest as manifests
+from .checksum import crc32c
+from .errors import DamageError, UsageError
+from .manifest import Manifest
+from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile, tensors_of
+from .recovery import Recovery
+from .sink import SinkContext, StepCursor
+from .spec import RunSpec, storage_dtype
+from .static import StaticArray, dtype_name
+
+_COPY_BYTES = 8 << 20
+
+
+def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Fill an empty folder with a run of no steps; the caller moves it into place."""
+    static = {
+        name: StaticArray(array.shape, dtype_name(array.dtype), crc32c(array)) for name, array in static_arrays.items()
+    }
+    manifest = Manifest(
+        manifest.spec, manifest.backend, manifest.block_steps, manifest.codec, manifest.attrs, static
+    )
+    assert manifest.spec.steps is not None
+    _write_rows(folder / FRAMES, manifest, manifest.spec.steps, {}, 0, static_arrays)
+    files.put(folder / COMMITS, b"")
+    manifest.store(folder)
+
+
+def _write_rows(
+    path: Path,
+    manifest: Manifest,
+    steps: int,
+    rows: Mapping[str, npt.NDArray[Any]],
+    recorded_until: int,
+    static_arrays: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Replace the file of rows by one with room for `steps` steps, holding those before `recorded_until`."""
+    header, tensors = safetensors_format.layout(tensors_of(manifest.spec, manifest.static, steps))
+    last = list(tensors.values())[-1]
+    with files.write_in_place_atomically(path, last.offset + last.n_bytes) as descriptor:
+        files.write_all(descriptor, [header], 0)
+        for name, array in static_arrays.items():
+            files.write_all(descriptor, [np.ascontiguousarray(array)], tensors[name].offset)
+        for name, values in rows.items():
+            n_rows = manifest.spec.series[name].rows_before(recorded_until)
+            at_once = max(1, _COPY_BYTES // manifest.spec.series[name].row_bytes)
+            for row in range(0, n_rows, at_once):
+                part = np.ascontiguousarray(values[row : min(row + at_once, n_rows)])
+                offset = tensors[name].offset + row * manifest.spec.series[name].row_bytes
+                files.write_all(descriptor, [part], offset)
+
+
+class MemmapSink(SinkContext):
+    """Writes one run in place. One thread appends, flushes and closes."""
+
+    def __init__(self, folder: Path, *, durability: str = "process") -> None:
+        self._folder = folder
+        self._sync_every_frame = durability == "power"
+        self._sync = durability != "none"
+        self._is_closed = False
+        self._rows_descriptor = self._log_descriptor = -1
+        self._lock = files.WriterLock(folder)
+        try:
+            self._manifest = manifests.load(folder)
+            self.recovery = self._recover()
+        except BaseException:
+            self._release()
+            raise
+
+    @property
+    def spec(self) -> RunSpec:
+        """What is recorded."""
+        return self._manifest.spec
+
+    @property
+    def next_step(self) -> int | None:
+        """The step that `append` expects; None once every planned step is there."""
+        return self._cursor.next_step
+
+    def append(self, step: int, **values: Any) -> None:
+        """Record one frame; when this returns it survives the death of the process.
+
+        Raises UsageError's children on a frame that does not fit, StorageError where the disk refuses; in both cases
+        the frame is not recorded and may be appended again.
+        """
+        if self._is_closed:
+            raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
+        self._cursor.check(step)
+        frame = self.spec.frame(step, values)
+        with files.storage_errors("write", self._folder / FRAMES):
+            for name, row in frame.items():
+                series = self.spec.series[name]
+                offset = self._tensors[name].offset + series.rows_before(step) * series.row_bytes
+                files.write_all(self._rows_descriptor, [row], offset)
+            if self._sync_every_frame:
+                files.disk.sync(self._rows_descriptor)  # without it: a committed step without its rows
+        self._commit(record.commit_buffers(step, self._synced_step, frame), sync=self._sync_every_frame)
+        if self._sync_every_frame:
+            self._synced_step = step
+        self._last_step = step
+        self._cursor.advance()
+
+    def flush(self) -> int | None:
+        """Make every appended frame survive power loss; returns the last such step, None where there is none.
+
+        With durability "none" nothing is synced.
+        """
+        if self._is_closed:
+            raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
+        if self._sync and self._synced_step < self._last_step:
+            with files.storage_errors("sync", self._folder):
+                files.disk.sync(self._rows_descriptor)  # without it: committed steps without their rows
+                files.disk.sync(self._log_descriptor)  # without it: rows without their commits
+            self._synced_step = self._last_step
+            # Not synced itself: if it is lost, what it speaks of is still there and sound.
+            self._commit(record.sync_buffers(self._synced_step), sync=False)
+        return self._cursor.last_step
+
+    def close(self) -> None:
+        """Sync, cut the file to the steps that were recorded, and let another writer in.
+
+        The cut copies the file; a run that has all its planned steps needs none.
+        """
+        if self._is_closed:
+            return
+        try:
+            self.flush()
+            recorded_until = self._last_step + 1
+            if self.next_step is not None:
+                self._resize(recorded_until, recorded_until)
+        finally:
+            self._is_closed = True
+            self._release()
+
+    def _commit(self, buffers: list[Any], *, sync: bool) -> None:
+        with files.storage_errors("write", self._folder / COMMITS):
+            end = files.write_all(self._log_descriptor, buffers, self._log_bytes)
+            if sync:
+                files.disk.sync(self._log_descriptor)  # without it: rows without their commit
+            self._log_bytes = end
+
+    def _recover(self) -> Recovery:
+        """Cut the log behind the last sound step and give the file room for every planned step."""
+        assert self.spec.steps is not None
+        rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
+        log = CommitLog(self._folder / COMMITS, self.spec)
+        log.scan()
+        recorded_until = log.sound_until(rows)
+        keep_bytes = log.end if recorded_until == log.recorded_until else log.end_of(recorded_until)
+        self._log_descriptor = os.open(log.path, os.O_RDWR | os.O_CLOEXEC)
+        dropped_bytes = os.fstat(self._log_descriptor).st_size - keep_bytes
+        if dropped_bytes:
+            journal.cut_segment(log.path, keep_bytes)
+        self._log_bytes = keep_bytes
+        self._synced_step = min(log.synced_step, recorded_until - 1)
+        self._last_step = recorded_until - 1
+        self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
+        self._tensors = rows.tensors
+        for path in self._folder.rglob(".*.partial"):
+            files.disk.unlink(path)  # of a write that did not finish
+        if rows.steps < self.spec.steps:
+            if recorded_until > rows.steps:
+                raise DamageError(f"{rows.path}: has room for {rows.steps} steps while {recorded_until} are recorded")
+            self._resize(self.spec.steps, recorded_until)
+        else:
+            self._rows_descriptor = os.open(rows.path, os.O_RDWR | os.O_CLOEXEC)
+        dropped = self.spec.steps_before(log.recorded_until)
+        return Recovery(recorded_until, tuple(dropped[dropped >= recorded_until].tolist()), dropped_bytes)
+
+    def _resize(self, steps: int, recorded_until: int) -> None:
+        rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
+        static = {
+            name: rows.static(name).view(storage_dtype(array.dtype)) for name, array in self._manifest.static.items()
+        }
+        every = {name: rows.rows(name) for name in self.spec.series}
+        _write_rows(self._folder / FRAMES, self._manifest, steps, every, recorded_until, static)
+        if self._rows_descriptor >= 0:
+            os.close(self._rows_descriptor)
+        self._rows_descriptor = os.open(self._folder / FRAMES, os.O_RDWR | os.O_CLOEXEC)
+        self._tensors = RowFile(self._folder / FRAMES, self.spec, self._manifest.static).tensors
+
+    def _release(self) -> None:
+        for descriptor in (self._rows_descriptor, self._log_descriptor):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._rows_descriptor = self._log_descriptor = -1
+        self._lock.release()

@@ -1,0 +1,92 @@
+"""One journal record ↔ bytes. Knows bytes, not files; layout: docs/format.md, "Journal".
+
+A record is a header, one CRC-32C a row, the CRC-32C of both, then the rows. A frame record holds the rows of one step
+in declared order; a sync record holds none. Every header says up to which step the journal had been synced when it was
+written, so that a bad record can be told apart: up to that step it is damage, after it a torn tail.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .checksum import crc32c
+from .spec import Frame, RunSpec
+
+MAGIC = b"TJr1"
+FRAME = 1
+SYNC = 2
+
+_HEADER = struct.Struct("<4sHHqq")  # magic, kind, number of rows, step, last synced step (−1: none)
+_CRC = struct.Struct("<I")
+SMALLEST_BYTES = _HEADER.size + _CRC.size
+
+
+@dataclass(frozen=True)
+class Record:
+    """A verified header. `rows` has, for each series of the step, its offset from the record's start and its CRC-32C."""
+
+    kind: int
+    step: int
+    synced_step: int
+    rows: dict[str, tuple[int, int]]
+    head_bytes: int
+    n_bytes: int
+
+
+def frame_buffers(step: int, synced_step: int, frame: Frame) -> list[Any]:
+    """The buffers that, written one after the other, are the frame's record; the rows are not copied."""
+    rows = list(frame.values())
+    return [_head(FRAME, step, synced_step, [crc32c(row) for row in rows]), *rows]
+
+
+def commit_buffers(step: int, synced_step: int, frame: Frame) -> list[Any]:
+    """The frame's header alone, for rows that are kept elsewhere."""
+    return frame_buffers(step, synced_step, frame)[:1]
+
+
+def sync_buffers(step: int) -> list[Any]:
+    """The record that says: every frame up to `step` was synced before this was written."""
+    return [_head(SYNC, step, step, [])]
+
+
+def _head(kind: int, step: int, synced_step: int, row_crcs: Sequence[int]) -> bytes:
+    head = _HEADER.pack(MAGIC, kind, len(row_crcs), step, synced_step)
+    head += struct.pack(f"<{len(row_crcs)}I", *row_crcs)
+    return head + _CRC.pack(crc32c(head))
+
+
+def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
+    """The record that `data` starts with, None where it holds no sound header of this run's spec.
+
+    The header's own checksum is verified, the rows' are not: `row_is_sound` does that.
+    """
+    if len(data) < SMALLEST_BYTES:
+        return None
+    magic, kind, n_rows, step, synced_step = _HEADER.unpack_from(data)
+    head_bytes = _HEADER.size + n_rows * _CRC.size
+    if magic != MAGIC or kind not in (FRAME, SYNC) or len(data) < head_bytes + _CRC.size:
+        return None
+    (expected,) = _CRC.unpack_from(data, head_bytes)
+    if crc32c(bytes(data[:head_bytes])) != expected:
+        return None
+    if kind == SYNC:
+        return Record(SYNC, step, synced_step, {}, SMALLEST_BYTES, SMALLEST_BYTES) if n_rows == 0 else None
+    due = spec.due(step) if step >= 0 else {}
+    if len(due) != n_rows or n_rows == 0:
+        return None
+    crcs = struct.unpack_from(f"<{n_rows}I", data, _HEADER.size)
+    rows: dict[str, tuple[int, int]] = {}
+    offset = head_bytes + _CRC.size
+    whole_head_bytes = offset
+    for (name, series), crc in zip(due.items(), crcs, strict=True):
+        rows[name] = (offset, crc)
+        offset += series.row_bytes
+    return Record(FRAME, step, synced_step, rows, whole_head_bytes, offset)
+
+
+def largest_head_bytes(spec: RunSpec) -> int:
+    """How many bytes a header of this spec can take."""
+    return SMALLEST_BYTES + _CRC.size * len(spec.series)
+
+

@@ -1,0 +1,186 @@
+"""Begin a recording, or go on with one: what a trainer calls."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import files, memmap_sink, zarr_sink
+from . import manifest as manifests
+from .chunks import block_steps_for
+from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, UsageError
+from .manifest import Manifest, checked_attrs
+from .memmap_sink import MemmapSink
+from .recovery import Recovery
+from .run import Run, open_run
+from .sink import Sink, SinkContext, StepCursor
+from .spec import RunSpec, Series
+from .static import checked_static
+from .tiles import codec_named
+from .zarr_sink import ZarrSink
+
+BACKENDS = ("zarr", "memmap")
+DURABILITIES = ("process", "power", "none")
+
+
+class StoredSink(Sink, Protocol):
+    """A sink that writes to disk; a context manager."""
+
+    recovery: Recovery
+    """What opening the run found: for a new run, nothing."""
+
+    def __enter__(self) -> "StoredSink": ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+
+def create(
+    path: str | os.PathLike[str],
+    series: Mapping[str, Series],
+    *,
+    steps: int | None = None,
+    backend: str = "zarr",
+    static: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+    codec: str = "temporal",
+    block_steps: int | None = None,
+    durability: str = "process",
+    overwrite: bool = False,
+) -> StoredSink:
+    """Begin a run in the folder `path`, which appears whole or not at all, and return the sink that fills it.
+
+    steps: how many there will be, step 0 included; None if that is not known, "zarr" only. static: arrays known
+    before step 0. attrs: anything JSON can hold. codec: "temporal", or "portable" for readers without this package.
+    block_steps: steps encoded together; more of them is smaller on disk and slower for one step. durability: what an
+    `append` that returned survives: "process" the death of the process, "power" the loss of power, "none" neither
+    `flush` nor seals sync anything. overwrite: replace a run that is already there.
+
+    Raises UsageError's children on a wrong declaration, RunExistsError where something is at `path`, StorageError
+    where the disk refuses; nothing is left behind then.
+    """
+    where = Path(path)
+    spec = RunSpec(dict(series), steps)
+    _one_of("backend", backend, BACKENDS)
+    _one_of("durability", durability, DURABILITIES)
+    codec_named(codec)
+    if backend == "memmap" and steps is None:
+        raise UsageError("backend 'memmap' reserves the whole run's space, so it needs steps=; 'zarr' does without")
+    if block_steps is None:
+        block_steps = block_steps_for(list(spec.series.values()))
+    if isinstance(block_steps, bool) or not isinstance(block_steps, (int, np.integer)) or not 1 <= block_steps <= 65536:
+        raise UsageError(f"block_steps={block_steps!r}: expected an int from 1 to 65536")
+    arrays = checked_static(static, spec.series)
+    manifest = Manifest(spec, backend, int(block_steps), codec, checked_attrs(attrs))
+    _check_free(where, overwrite=overwrite)
+    with files.build_folder(where, overwrite=overwrite) as folder:
+        (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)
+    return _open_sink(where, backend, durability)
+
+
+def resume(
+    path: str | os.PathLike[str], from_step: int | None = None, *, durability: str = "process"
+) -> StoredSink:
+    """Open a run to go on recording it: after its last step, or after `from_step`.
+
+    Recovers first what a crash left: a torn tail is cut, and `recovery` says what was kept and dropped. With
+    `from_step`, steps behind it that are already recorded are expected again and compared bit for bit, which raises
+    ReplayMismatchError at the first difference; −1 starts over at step 0.
+
+    Raises StepNotRecordedError where the run ends before `from_step`, RunLockedError where another process writes it,
+    and DamageError where synced steps are damaged.
+    """
+    where = Path(path)
+    _one_of("durability", durability, DURABILITIES)
+    sink = _open_sink(where, manifests.load(where).backend, durability)
+    if from_step is None:
+        return sink
+    try:
+        first = sink.spec.next_due(from_step + 1)
+        if sink.next_step is not None and (first is None or first > sink.next_step):
+            raise StepNotRecordedError(
+                f"{where}: cannot go on after step {from_step}: the run ends before step {sink.next_step}"
+            )
+        return ReplaySink(sink, open_run(where), first)
+    except BaseException:
+        sink.close()
+        raise
+
+
+class ReplaySink(SinkContext):
+    """Compares the frames that its run already has, and hands the later ones to the run's sink."""
+
+    def __init__(self, sink: StoredSink, recorded: Run, first_step: int | None) -> None:
+        self._sink = sink
+        self._recorded = recorded
+        self._replayed_until = sink.next_step  # None: the run is complete
+        self._cursor = StepCursor(sink.spec, first_step)
+        self.recovery = sink.recovery
+
+    @property
+    def spec(self) -> RunSpec:
+        """What is recorded."""
+        return self._sink.spec
+
+    @property
+    def next_step(self) -> int | None:
+        """The step that `append` expects; None once every declared step is there."""
+        return self._cursor.next_step
+
+    def append(self, step: int, **values: Any) -> None:
+        """Compare a step that is recorded, record one that is not.
+
+        Raises ReplayMismatchError where a bit differs from what is recorded; the recording stays as it is.
+        """
+        self._cursor.check(step)
+        if self._replayed_until is not None and step >= self._replayed_until:
+            self._sink.append(step, **values)
+        else:
+            self._compare(step, values)
+        self._cursor.advance()
+
+    def _compare(self, step: int, values: Mapping[str, Any]) -> None:
+        for name, row in self.spec.frame(step, values).items():
+            recorded = self._recorded[name].bits.at_step(step)
+            found = row.view(recorded.dtype)
+            if (differs := recorded != found).any():
+                where = tuple(int(i) for i in np.unravel_index(int(np.argmax(differs)), differs.shape))
+                raise ReplayMismatchError(
+                    f"{self._recorded.path}: step {step} of series {name!r} was replayed differently:"
+                    f" {np.count_nonzero(differs):,} of {differs.size:,} elements, the first at {where},"
+                    f" recorded {int(recorded[where]):#x}, replayed {int(found[where]):#x};"
+                    " the training is not deterministic here, or runs in another environment"
+                )
+
+    def flush(self) -> int | None:
+        """Make every recorded frame survive power loss; returns the last step that was appended or compared."""
+        self._sink.flush()
+        return self._cursor.last_step
+
+    def close(self) -> None:
+        """Close the run's sink."""
+        self._recorded.close()
+        self._sink.close()
+
+
+def _open_sink(path: Path, backend: str, durability: str) -> StoredSink:
+    return ZarrSink(path, durability=durability) if backend == "zarr" else MemmapSink(path, durability=durability)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise RunExistsError(f"{path}: already exists; resume it, choose another path, or pass overwrite=True")
+    if not (path / manifests.FILE_NAME).is_file():
+        raise RunExistsError(f"{path}: exists and is not a run, so it will not be overwritten; choose another path")
+    if files.WriterLock.is_held(path):
+        raise RunExistsError(f"{path}: is being written by another process; choose another path")
+
+
+def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{what} {value!r} is unknown; choose from {', '.join(map(repr, choices))}")

@@ -1,0 +1,19 @@
+"""What opening a run for writing found and did after a crash."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """kept_until: every due step < this is kept. dropped_steps: whole frames that had never been synced and lay behind
+    torn bytes. dropped_bytes: what was cut off, torn frames included."""
+
+    kept_until: int
+    dropped_steps: tuple[int, ...]
+    dropped_bytes: int
+
+    def __str__(self) -> str:
+        if not self.dropped_bytes:
+            return f"recovered: every step before {self.kept_until} is there"
+        steps = f", and with them steps {self.dropped_steps}" if self.dropped_steps else ""
+        return f"recovered: steps before {self.kept_until} kept, {self.dropped_bytes:,} torn bytes cut{steps}"

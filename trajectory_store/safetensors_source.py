@@ -1,0 +1,100 @@
+"""A safetensors file read as if it were a run: what `compare`, analyses and imports take beside runs.
+
+The format does not say which tensors are recorded along steps: those whose first axis is as long as that of `loss` or,
+without one, of the largest tensor; the others are static arrays. There are no checksums in the format, so none are
+verified.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import safetensors_format
+from .chunks import BLOCK_BYTES
+from .errors import MalformedFileError, RunNotFoundError, SpecError
+from .safetensors_format import Tensor
+from .selection import Indices
+from .source import empty_rows
+from .spec import DTYPES, RunSpec, Series
+
+
+class SafetensorsSource:
+    """One safetensors file, mapped for reading."""
+
+    backend = "safetensors"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                _, self._tensors = safetensors_format.read_header(file)
+                self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
+        except OSError as error:
+            raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+        except MalformedFileError as error:
+            raise MalformedFileError(f"{path}: {error}") from error
+        recorded = _recorded_along_steps(self._tensors)
+        self.static_names = [name for name in self._tensors if name not in recorded]
+        if not recorded:
+            raise MalformedFileError(f"{path}: no tensor in it has a first axis of steps")
+        try:
+            self._spec = RunSpec(
+                {name: Series(t.shape[1:], t.dtype) for name, t in recorded.items()},
+                steps=next(iter(recorded.values())).shape[0],
+            )
+        except SpecError as error:
+            raise MalformedFileError(f"{path}: cannot be read as a run: {error}") from error
+
+    @property
+    def spec(self) -> RunSpec:
+        return self._spec
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def recorded_until(self) -> int:
+        assert self._spec.steps is not None
+        return self._spec.steps
+
+    def static(self, name: str) -> npt.NDArray[Any]:
+        tensor = self._tensors[name]
+        return self._view(tensor).copy().view(DTYPES[tensor.dtype])
+
+    def block_rows(self, name: str) -> int:
+        return max(1, min(256, BLOCK_BYTES // self._spec.series[name].row_bytes))
+
+    def refresh(self) -> None:
+        """A file does not grow."""
+
+    def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
+        mapped = self._view(self._tensors[name])
+        listed = np.asarray(rows, dtype=np.int64)
+        if tokens is None:
+            return mapped[listed]
+        out = empty_rows(self._spec, name, rows, tokens)
+        at = np.asarray(tokens, dtype=np.int64)
+        whole = isinstance(tokens, range) and tokens == range(mapped.shape[1])
+        for position, row in enumerate(listed.tolist()):
+            out[position] = mapped[row] if whole else mapped[row][at]
+        return out
+
+    def close(self) -> None:
+        """The mapping goes with this object."""
+
+    def _view(self, tensor: Tensor) -> npt.NDArray[Any]:
+        data = self._mapped[tensor.offset : tensor.offset + tensor.n_bytes]
+        return data.view(tensor.storage_dtype).reshape(tensor.shape)
+
+
+def _recorded_along_steps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    with_axes = {name: tensor for name, tensor in tensors.items() if tensor.shape}
+    if not with_axes:
+        return {}
+    loss = with_axes.get("loss")
+    longest = loss or max(with_axes.values(), key=lambda tensor: tensor.n_bytes)
+    return {name: tensor for name, tensor in with_axes.items() if tensor.shape[0] == longest.shape[0] > 0}

@@ -1,0 +1,68 @@
+"""What a run is read from: the Source protocol, which each backend and a plain safetensors file implement."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .selection import Indices
+from .spec import RunSpec
+
+
+class Source(Protocol):
+    """Recorded rows as bit patterns, read-only; thread-safe but for `refresh` and `close`."""
+
+    path: Path
+    backend: str
+
+    @property
+    def spec(self) -> RunSpec:
+        """What is recorded."""
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """What the run's author said about it."""
+
+    @property
+    def recorded_until(self) -> int:
+        """Every due step before this one is recorded."""
+
+    @property
+    def static_names(self) -> list[str]:
+        """The static arrays there are."""
+
+    def static(self, name: str) -> npt.NDArray[Any]:
+        """One static array in its logical dtype."""
+
+    def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
+        """Rows of a series in storage dtype, shape (rows, tokens, …); a copy. tokens is None for a scalar series."""
+
+    def block_rows(self, name: str) -> int:
+        """How many rows are read together most cheaply."""
+
+    def refresh(self) -> None:
+        """Look for steps that were recorded since."""
+
+    def close(self) -> None:
+        """Give back files and memory."""
+
+
+def empty_rows(spec: RunSpec, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
+    """An array for `Source.read` to fill."""
+    series = spec.series[name]
+    axes = () if tokens is None else (len(tokens), *series.shape[1:])
+    return np.empty((len(rows), *axes), dtype=series.storage_dtype)
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files of a folder take, in bytes; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total

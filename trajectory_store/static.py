@@ -1,0 +1,123 @@
+"""Static arrays: what a run knows before its first step, such as the mask of dead tokens. Each is one Zarr chunk."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import zstd
+from .bf16 import BFLOAT16
+from .checksum import crc32c
+from .chunks import zarr_array
+from .errors import DamageError, FrameError, SpecError
+from .spec import DTYPES, as_numpy, check_name, storage_dtype
+
+FOLDER = "static"
+_ZSTD_LEVEL = 3
+_MAX_BYTES = 1 << 32
+
+
+@dataclass(frozen=True)
+class StaticArray:
+    """A static array's description and the CRC-32C of its one chunk's file."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    crc32c: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        return {"shape": list(self.shape), "dtype": self.dtype, "crc32c": f"{self.crc32c:08x}"}
+
+    @staticmethod
+    def from_json(value: Any) -> "StaticArray":
+        """The inverse of `to_json`; raises SpecError on anything else."""
+        try:
+            array = StaticArray(tuple(int(n) for n in value["shape"]), str(value["dtype"]), int(value["crc32c"], 16))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise SpecError(f"not a static array's description: {error}") from error
+        if array.dtype not in DTYPES or any(n < 1 for n in array.shape) or array.n_bytes > _MAX_BYTES:
+            raise SpecError(f"not a static array's description: {value!r}")
+        return array
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the array, uncompressed."""
+        return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
+
+    def chunk_path(self, run_folder: Path, name: str) -> Path:
+        """The file of the array's one chunk, under Zarr's default chunk key."""
+        return run_folder.joinpath(FOLDER, name, "c", *["0"] * len(self.shape))
+
+    def zarr_metadata(self, name: str) -> dict[str, Any]:
+        """The array's zarr.json."""
+        dtype = storage_dtype(self.dtype)
+        codecs: list[dict[str, Any]] = [
+            {"name": "bytes", **({"configuration": {"endian": "little"}} if dtype.itemsize > 1 else {})},
+            {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}},
+            {"name": "crc32c"},
+        ]
+        dims = tuple(f"{name}_dim_{axis}" for axis in range(len(self.shape)))
+        return zarr_array(self.shape, dtype, self.shape, codecs, dims, {"logical_dtype": self.dtype})
+
+    def encode(self, patterns: npt.NDArray[Any]) -> bytes:
+        """The array's one chunk."""
+        return zstd.with_crc(zstd.compress(np.ascontiguousarray(patterns), _ZSTD_LEVEL))
+
+    def read(self, run_folder: Path, name: str) -> npt.NDArray[Any]:
+        """The array in its logical dtype; DamageError where its chunk fails its checksum."""
+        path = self.chunk_path(run_folder, name)
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size > 2 * self.n_bytes + 4096:
+                    raise DamageError(f"{path}: larger than static array {name!r} can be")
+                chunk = file.read()
+        except OSError as error:
+            raise DamageError(f"{path}: static array {name!r} cannot be read: {error.strerror}") from error
+        if crc32c(chunk) != self.crc32c:
+            raise DamageError(f"{path}: static array {name!r} fails its checksum; restore it from a copy")
+        patterns = np.empty(self.shape, dtype=storage_dtype(self.dtype))
+        try:
+            zstd.decompress(zstd.without_crc(chunk), patterns.reshape(-1).view(np.uint8))
+        except DamageError as error:
+            raise DamageError(f"{path}: static array {name!r}: {error}") from error
+        return patterns.view(DTYPES[self.dtype])
+
+
+def checked_static(static: Mapping[str, Any] | None, taken: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """The static arrays as numpy arrays of storable dtypes; SpecError on anything else or a name in `taken`."""
+    arrays = {}
+    for name, value in (static or {}).items():
+        check_name(name)
+        if name in taken:
+            raise SpecError(f"{name!r} names both a series and a static array")
+        try:
+            array = as_numpy(value)
+        except FrameError as error:
+            raise SpecError(f"static array {name!r}: {error}") from error
+        array = np.asarray(array, dtype=array.dtype.newbyteorder("<") if array.dtype.kind != "V" else None)
+        if dtype_name(array.dtype) not in DTYPES:
+            raise SpecError(f"static array {name!r} has dtype {array.dtype}; choose from {', '.join(DTYPES)}")
+        if array.size == 0:
+            raise SpecError(f"static array {name!r} of shape {array.shape} is empty; leave it out")
+        if array.nbytes > _MAX_BYTES:
+            raise SpecError(f"static array {name!r} has {array.nbytes:,} bytes, above the limit of {_MAX_BYTES:,}")
+        arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
+    return arrays
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """A numpy dtype's name as used in specs."""
+    return "bfloat16" if dtype == BFLOAT16 else dtype.name
+
+
+def described(array: npt.NDArray[Any]) -> tuple[StaticArray, bytes]:
+    """The description of an array and its chunk."""
+    plain = StaticArray(array.shape, dtype_name(array.dtype), 0)
+    chunk = plain.encode(array.view(storage_dtype(plain.dtype)))
+    return StaticArray(plain.shape, plain.dtype, crc32c(chunk)), chunk

@@ -1,0 +1,300 @@
+"""The writer of the default backend: frame → journal → (in the background) sealed block → manifest.
+
+Order of durable calls: docs/design.md, "Commit protocol". A frame is in the journal when `append` returns. When a
+block of steps is complete its segment is handed to the sealing thread, which writes the block's files, the arrays'
+metadata, the manifest, each synced, and only then removes the segment.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import chunks, files, journal, static
+from . import manifest as manifests
+from .errors import DamageError, UsageError
+from .journal import JournalWriter, Segment
+from .manifest import Manifest
+from .recovery import Recovery
+from .sink import SinkContext, StepCursor
+from .spec import RunSpec
+
+MAX_WAITING_BLOCKS = 2
+"""Complete blocks that may wait to be sealed; past that `append` waits, so that the journal stays bounded."""
+
+_ZARR_JSON = "zarr.json"
+
+
+def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Fill an empty folder with a run of no steps; the caller moves it into place."""
+    described = {name: static.described(array) for name, array in static_arrays.items()}
+    manifest = Manifest(
+        manifest.spec,
+        manifest.backend,
+        manifest.block_steps,
+        manifest.codec,
+        manifest.attrs,
+        {name: array for name, (array, _) in described.items()},
+        blocks={name: () for name in manifest.spec.series},
+    )
+    for name, (array, chunk) in described.items():
+        path = array.chunk_path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.put(path, chunk)
+    (folder / journal.FOLDER).mkdir()
+    for relative, content in zarr_metadata(manifest).items():
+        path = folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.put(path, content)
+    manifest.store(folder)
+
+
+def zarr_metadata(manifest: Manifest) -> dict[str, bytes]:
+    """Every zarr.json of a run, path → content: all of it follows from the manifest."""
+    group = {"zarr_format": 3, "node_type": "group"}
+    contents: dict[str, dict[str, Any]] = {_ZARR_JSON: {**group, "attributes": manifest.attrs}}
+    if manifest.static:
+        contents[f"{static.FOLDER}/{_ZARR_JSON}"] = {**group, "attributes": {}}
+    for name, array in manifest.static.items():
+        contents[f"{static.FOLDER}/{name}/{_ZARR_JSON}"] = array.zarr_metadata(name)
+    for name in manifest.spec.series:
+        contents[f"{name}/{_ZARR_JSON}"] = manifest.layout(name).zarr_metadata(manifest.sealed_rows(name))
+    return {path: json.dumps(content, indent=2).encode() + b"\n" for path, content in contents.items()}
+
+
+class ZarrSink(SinkContext):
+    """Writes one run. `append`, `flush` and `close` belong to one thread; sealing runs in `executor`'s.
+
+    An error of the sealing thread is raised at the next `append`, `flush` or `close`, before anything else happens;
+    what it could not seal stays in the journal and is tried again at the call after.
+    """
+
+    def __init__(self, folder: Path, *, durability: str = "process", executor: Executor | None = None) -> None:
+        self._folder = folder
+        self._sync = durability != "none"
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="trajectory-seal")
+        self._lock = files.WriterLock(folder)
+        self._is_closed = False
+        self._sealing: Future[None] | None = None
+        self._unsealed: list[int] = []  # first steps of complete segments, oldest first
+        self._segment_step: int | None = None  # first step of the segment that frames go to
+        try:
+            self._manifest = manifests.load(folder)
+            self._journal = JournalWriter(folder / journal.FOLDER, sync_every_frame=durability == "power")
+            self.recovery = self._recover()
+        except BaseException:
+            self._lock.release()
+            self._executor.shutdown()
+            raise
+
+    @property
+    def spec(self) -> RunSpec:
+        """What is recorded."""
+        return self._manifest.spec
+
+    @property
+    def next_step(self) -> int | None:
+        """The step that `append` expects; None once every declared step is there."""
+        return self._cursor.next_step
+
+    def append(self, step: int, **values: Any) -> None:
+        """Record one frame; when this returns it survives the death of the process.
+
+        Raises UsageError's children on a frame that does not fit, StorageError where the disk refuses; in both cases
+        the frame is not recorded and may be appended again.
+        """
+        self._check_open()
+        self._cursor.check(step)
+        frame = self.spec.frame(step, values)
+        self._raise_sealing_error()
+        self._make_room()
+        if self._segment_step is None:
+            self._journal.start(step)
+            self._segment_step = step
+        self._journal.append(step, frame)
+        self._cursor.advance()
+        if self._cursor.next_step is None or self._block_of(self._cursor.next_step) != self._block_of(step):
+            self._unsealed.append(self._segment_step)
+            self._segment_step = None
+            self._seal_next()
+
+    def flush(self) -> int | None:
+        """Make every appended frame survive power loss; returns the last such step, None where there is none.
+
+        Waits for blocks that are being sealed. With durability "none" it only waits.
+        """
+        self._check_open()
+        self._seal_all()
+        if self._sync and self._segment_step is not None:
+            self._journal.flush()
+        return self._cursor.last_step
+
+    def close(self) -> None:
+        """Seal what the journal holds, stop the sealing thread and let another writer in.
+
+        On an error the lock is released all the same, and the journal keeps what could not be sealed.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._seal_all()
+            if self._segment_step is not None:
+                self._journal.close()
+                self._seal(self._segment_step)
+        finally:
+            self._journal.close()
+            self._executor.shutdown()
+            self._lock.release()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
+
+    def _block_of(self, step: int) -> int:
+        return step // self._manifest.block_steps
+
+    # Sealing, from the training thread's side.
+
+    def _make_room(self) -> None:
+        self._seal_next()
+        while len(self._unsealed) > MAX_WAITING_BLOCKS:
+            self._wait()
+            self._seal_next()
+
+    def _seal_next(self) -> None:
+        """Start sealing the oldest complete segment, unless one is being sealed."""
+        if self._sealing is not None and self._sealing.done():
+            self._wait()
+        if self._sealing is None and self._unsealed:
+            self._sealing = self._executor.submit(self._seal, self._unsealed[0])
+
+    def _seal_all(self) -> None:
+        self._raise_sealing_error()
+        while self._unsealed:
+            self._seal_next()
+            self._wait()
+
+    def _raise_sealing_error(self) -> None:
+        if self._sealing is not None and self._sealing.done():
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._sealing is not None:
+            sealing, self._sealing = self._sealing, None
+            sealing.result()
+            self._unsealed.pop(0)
+
+    # Sealing itself: in the executor's thread, or in the caller's once that one is idle.
+
+    def _seal(self, first_step: int) -> None:
+        segment = self._segment(first_step)
+        with contextlib.closing(segment):
+            segment.scan()
+            flawed = [entry.step for entry in segment.entries if not entry.is_sound or entry.after < entry.offset]
+            if flawed or segment.end < segment.n_bytes:
+                where = f"before step {flawed[0]}" if flawed else f"at byte {segment.end}"
+                raise DamageError(f'{segment.path}: changed on disk {where}; run "trajectory-store check"')
+            old = self._manifest
+            sealed_until = segment.entries[-1].step + 1
+            blocks = {name: self._seal_series(name, segment, sealed_until) for name in self.spec.series}
+        new = old.with_sealed(sealed_until, blocks)
+        # Between the blocks and the manifest: a plain Zarr reader sees whole blocks only, and recovery rewrites these.
+        for relative, content in zarr_metadata(new).items():
+            if content != _content(self._folder / relative):
+                files.put(self._folder / relative, content, sync=self._sync)
+        new.store(self._folder, sync=self._sync)  # the commit
+        self._manifest = new
+        journal.remove_segment(self._folder / journal.FOLDER, first_step)
+
+    def _seal_series(self, name: str, segment: Segment, sealed_until: int) -> tuple[chunks.Block, ...]:
+        """Write the blocks that the segment's rows of one series complete or enlarge; returns all its blocks."""
+        layout, series = self._manifest.layout(name), self.spec.series[name]
+        old_rows, new_rows = self._manifest.sealed_rows(name), series.rows_before(sealed_until)
+        blocks = list(self._manifest.blocks[name])
+        if new_rows == old_rows:
+            return tuple(blocks)
+        fresh = segment.patterns(name, self._manifest.sealed_until)
+        row = old_rows - old_rows % layout.block_rows
+        while row < new_rows:
+            block, stop = row // layout.block_rows, min(row + layout.block_rows, new_rows)
+            rows = [*self._committed_rows(name, row, old_rows), *fresh[max(0, row - old_rows) : stop - old_rows]]
+            blocks[block:] = [chunks.write_block(self._folder, layout, block, rows, sync=self._sync)]
+            row = stop
+        return tuple(blocks)
+
+    def _committed_rows(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows of the last, incomplete block that were sealed before."""
+        layout = self._manifest.layout(name)
+        if start >= stop:
+            return np.empty((0, *layout.series.shape), dtype=layout.series.storage_dtype)
+        return chunks.read_rows(self._folder, layout, start // layout.block_rows, stop - start)
+
+    def _segment(self, first_step: int) -> Segment:
+        path = journal.segment_path(self._folder / journal.FOLDER, first_step)
+        return Segment(path, self.spec, self._manifest.block_steps)
+
+    # Recovery.
+
+    def _recover(self) -> Recovery:
+        segments = [self._segment(first_step) for first_step in journal.segment_steps(self._folder / journal.FOLDER)]
+        with contextlib.ExitStack() as stack:
+            for segment in segments:
+                stack.callback(segment.close)
+                segment.scan()
+            tail = journal.read_tail(self.spec, segments, self._manifest.sealed_until)
+            if damaged := tail.damaged():
+                step, path = damaged[0]
+                raise DamageError(f"{path}: step {step} was synced and is damaged; restore the file from a copy")
+            dropped_bytes = self._cut(segments, tail)
+            self._go_on(segments, tail)
+        for path in self._folder.rglob(".*.partial"):
+            files.disk.unlink(path)  # of a write that did not finish
+        for relative, content in zarr_metadata(self._manifest).items():
+            if content != _content(self._folder / relative):
+                files.put(self._folder / relative, content)
+        kept_until = max(tail.places, default=self._manifest.sealed_until - 1) + 1
+        return Recovery(kept_until, tuple(tail.dropped_steps), dropped_bytes)
+
+    def _cut(self, segments: list[Segment], tail: journal.Tail) -> int:
+        """Cut what lies behind the last whole frame, and remove segments that are sealed; returns the bytes torn off."""
+        dropped_bytes = 0
+        torn_segment, torn_offset = tail.torn_at or (None, 0)
+        is_behind = False
+        for segment in segments:
+            keep_bytes = 0 if is_behind else torn_offset if segment is torn_segment else segment.n_bytes
+            is_behind = is_behind or segment is torn_segment
+            dropped_bytes += segment.n_bytes - keep_bytes
+            if not any(entry.step in tail.places for entry in segment.entries):
+                journal.remove_segment(self._folder / journal.FOLDER, segment.first_step)
+            elif keep_bytes < segment.n_bytes:
+                journal.cut_segment(segment.path, keep_bytes)
+        return dropped_bytes
+
+    def _go_on(self, segments: list[Segment], tail: journal.Tail) -> None:
+        """Queue the complete segments that recovery kept, and go on with the last one."""
+        next_step = self.spec.next_due(max(tail.places, default=self._manifest.sealed_until - 1) + 1)
+        self._cursor = StepCursor(self.spec, next_step)
+        synced_step = max((segment.synced_step for segment in segments), default=-1)
+        for segment in segments:
+            steps = [entry.step for entry in segment.entries if entry.step in tail.places]
+            if not steps:
+                continue
+            if next_step is not None and self._block_of(steps[-1]) == self._block_of(next_step):
+                self._journal.reopen(segment.first_step, steps[-1], synced_step)
+                self._segment_step = segment.first_step
+            else:
+                self._unsealed.append(segment.first_step)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
