@@ -1,0 +1,138 @@
+"""What a run will need, worked out before step 0, and whether there is room for it.
+
+Law: only an estimate that would surely not fit refuses a run; every figure says what it counts.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trajectory_store as ts
+from trajectory_store.errors import StorageError, UsageError
+
+from .config import Config
+
+# Raw bytes over stored ones, on the low side of what full-size runs gave, for the steps in which everything still
+# moves and for those after: weights freeze, moments and gradients of bf16 parameters do not.
+_MOVING_STEPS = 256
+_RATIOS = {"W": (8.0, 40.0), "m": (5.0, 8.0), "v": (8.0, 12.0), "g": (4.0, 6.0)}
+_TRAINING_BYTES_PER_LOGIT = 16  # peak over a step, measured at 13 on the CPU with batches of 8 and 32
+_BLOCK_STEPS = 256  # of the store, which also bounds a block's bytes
+_BLOCK_BYTES = 128 << 20
+_BLOCKS_IN_MEMORY = 3  # one being filled, one being encoded, its chunks
+_BASE_BYTES = 400_000_000  # Python, torch and the tokenizer
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes a run needs and bytes there are."""
+
+    frame_bytes: int
+    raw_bytes: int
+    disk_bytes: int
+    checkpoint_bytes: int
+    checkpoint_count: int
+    export_bytes: int
+    memory_bytes: int
+    free_disk_bytes: int
+    free_memory_bytes: int | None  # None where the system does not say
+
+    def lines(self) -> list[str]:
+        """The budget as it is printed."""
+        memory = f"{human(self.free_memory_bytes)} available" if self.free_memory_bytes is not None else "not known"
+        ratio = f" (1/{self.raw_bytes / self.disk_bytes:.0f} of raw)" if self.raw_bytes > self.disk_bytes > 0 else ""
+        return [
+            "This run needs:",
+            f"  a step      {human(self.frame_bytes)}",
+            f"  all, raw    {human(self.raw_bytes)}",
+            f"  on disk     about {human(self.disk_bytes)}{ratio}",
+            f"  checkpoints {self.checkpoint_count} × {human(self.checkpoint_bytes)}",
+            *([f"  export      {human(self.export_bytes)}"] if self.export_bytes else []),
+            f"  free disk   {human(self.free_disk_bytes)}",
+            f"  memory      about {human(self.memory_bytes)} ({memory})",
+        ]
+
+    def require_room(self, folder: Path) -> None:
+        """Raise StorageError where disk or memory cannot hold the run."""
+        disk = self.disk_bytes + self.checkpoint_count * self.checkpoint_bytes + self.export_bytes
+        if disk > self.free_disk_bytes:
+            raise StorageError(
+                f"{folder}: the run needs about {human(disk)} on disk and {human(self.free_disk_bytes)} are free;"
+                " make room, choose another place, or take fewer steps"
+            )
+        if self.free_memory_bytes is not None and self.memory_bytes > self.free_memory_bytes:
+            raise UsageError(
+                f"the run needs about {human(self.memory_bytes)} of memory and {human(self.free_memory_bytes)} are"
+                " available; use a smaller batch_size"
+            )
+
+
+def estimate(
+    config: Config,
+    series: Mapping[str, ts.Series],
+    folder: Path,
+    *,
+    backend: str,
+    device: str,
+    checkpoint_bytes: int,
+    with_export: bool,
+) -> Budget:
+    """The budget of a run in `folder`; an empty `series` is a run that records nothing."""
+    frames = config.total_steps + 1
+    rows = {name: s.row_bytes for name, s in series.items()}
+    raw_bytes = sum(s.row_bytes * s.rows_before(frames) for s in series.values())
+    disk_bytes = raw_bytes if backend == "memmap" else sum(_stored(name, size, frames) for name, size in rows.items())
+    frame_bytes = sum(rows.values())
+    logits = config.batch_size * config.seq_len * config.vocab_size
+    memory_bytes = _BASE_BYTES + _BLOCKS_IN_MEMORY * min(_BLOCK_STEPS * frame_bytes, _BLOCK_BYTES)
+    if device != "cuda":  # there the step's own memory is the device's
+        memory_bytes += _TRAINING_BYTES_PER_LOGIT * logits
+    return Budget(
+        frame_bytes=frame_bytes,
+        raw_bytes=raw_bytes,
+        disk_bytes=disk_bytes,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_count=len(config.checkpoint_steps) + bool(config.checkpoint_every),
+        export_bytes=raw_bytes if with_export and backend != "memmap" else 0,
+        memory_bytes=memory_bytes,
+        free_disk_bytes=_free_disk(folder),
+        free_memory_bytes=_free_memory(),
+    )
+
+
+def human(size: int) -> str:
+    """Bytes in powers of a thousand, three digits: `473 kB`, `4.74 GB`."""
+    power = min(int(math.log10(max(size, 1)) // 3), 5)
+    return f"{size / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+def _stored(name: str, row_bytes: int, frames: int) -> int:
+    if name not in _RATIOS:
+        return row_bytes * frames
+    moving, still = _RATIOS[name]
+    first = min(frames, _MOVING_STEPS)
+    journal = row_bytes * min(frames, _BLOCK_STEPS)  # raw, until its block is sealed
+    return int(row_bytes * (first / moving + (frames - first) / still)) + journal
+
+
+def _free_disk(folder: Path) -> int:
+    """Free bytes where `folder` is or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _free_memory() -> int | None:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None

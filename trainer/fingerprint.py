@@ -1,0 +1,105 @@
+"""What the bits of a training depend on besides its configuration, and how two environments differ.
+
+`bits` changes the numbers: a resume under another value is refused unless told. `about` is kept for the reader only.
+"""
+
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.optimizer import _default_to_fused_or_foreach
+
+# The modules that compute; a change in the command line or in a message leaves the bits alone.
+_COMPUTING = ("batches", "capture", "loop", "model", "state")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def take_fingerprint(optimizer: torch.optim.Optimizer, device: str, data_hashes: Mapping[str, str]) -> dict[str, Any]:
+    """The environment this training runs in, plain values."""
+    return {
+        "bits": {
+            "torch": torch.__version__,
+            "device": device,
+            "device_name": _device_name(device),
+            "system": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+            "optimizer": f"{type(optimizer).__name__} {_implementation(optimizer)}",
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            **(_cuda() if device == "cuda" else {"cpu_capability": torch.backends.cpu.get_cpu_capability()}),
+            "data": dict(data_hashes),
+            "code": _code_hash(),
+        },
+        "about": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **{name: _version(name) for name in ("numpy", "tokenizers", "safetensors", "zarr", "trajectory-store")},
+        },
+    }
+
+
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Each value under `bits` that differs, as `name: recorded → current`."""
+    then, now = _flat(recorded.get("bits")), _flat(current.get("bits"))
+    return [
+        f"{key}: {then.get(key, 'not recorded')} → {now.get(key, 'not recorded')}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value} if prefix else {}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix} {key}".strip()).items()}
+
+
+def _implementation(optimizer: torch.optim.Optimizer) -> str:
+    """Which of torch's AdamW loops runs: they round bf16 at different places."""
+    group = optimizer.param_groups[0]
+    if group.get("fused"):
+        return "fused"
+    _, foreach = _default_to_fused_or_foreach(group["params"], differentiable=False, use_fused=False)
+    return "foreach" if (foreach if group.get("foreach") is None else group["foreach"]) else "for-loop"
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    if sys.platform == "linux" and info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cuda() -> dict[str, Any]:
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+    }
+
+
+def _code_hash() -> str:
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in _COMPUTING)).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return str(version(package))
+    except PackageNotFoundError:
+        return "unknown"

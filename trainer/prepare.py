@@ -1,0 +1,93 @@
+"""Make a data folder: text, tokenizer, masks and their provenance.
+
+The folder is built beside its place and renamed into it, so it is there whole or not at all.
+"""
+
+import json
+import platform
+import unicodedata
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trajectory_store import files
+from trajectory_store.errors import RunExistsError, UsageError
+
+from . import corpus
+from .data import CORPUS, MASKS, PROVENANCE, TOKENIZER
+from .fingerprint import sha256_of
+from .tokenizer import encode, load_tokenizer, train_tokenizer
+from .vocabulary import count_tokens, demographics, masks_file
+
+
+def prepare(
+    folder: Path,
+    *,
+    corpus_file: Path | None = None,
+    tokenizer_corpus_files: Sequence[Path] = (),
+    fineweb: bool = False,
+    vocab_size: int = 10_000,
+    overwrite: bool = False,
+    load_dataset: corpus.LoadDataset | None = None,
+    report: Callable[[str], None] = lambda _line: None,
+) -> dict[str, Any]:
+    """Make `folder` and return its provenance.
+
+    Without a source the built-in text is used. `load_dataset` stands in for `datasets.load_dataset`. Raises
+    RunExistsError where the folder is there already and `overwrite` is not set; then nothing is touched.
+    """
+    if folder.exists() and not overwrite:
+        raise RunExistsError(f"{folder}: is there already; choose another folder, or replace it with --overwrite")
+    if folder.exists() and not (folder / PROVENANCE).is_file():
+        raise RunExistsError(f"{folder}: is there and is not a data folder, so it is not replaced")
+    if vocab_size < 2:
+        raise UsageError(f"vocabulary size {vocab_size}: expected at least 2")
+    if fineweb and (corpus_file or tokenizer_corpus_files):
+        raise UsageError("--fineweb brings its own texts: leave --corpus and --tokenizer-corpus out")
+
+    letters: list[str] = []
+    if fineweb:
+        report("Streaming FineWeb …")
+        tokenizer_text, model_text = corpus.fineweb(load_dataset or corpus.load_dataset_from_hub())
+    else:
+        model_text = corpus.from_files([corpus_file]) if corpus_file else corpus.built_in()
+        tokenizer_text = model_text
+        if tokenizer_corpus_files:
+            tokenizer_text = corpus.from_files(tokenizer_corpus_files)
+        else:
+            letters = corpus.built_in_letters(vocab_size)
+            report(f"The tokenizer is trained on the corpus itself and {len(letters):,} letters of other scripts")
+    report(f"Corpus: {model_text.origin['characters']:,} characters")
+
+    tokenizer = train_tokenizer(tokenizer_text.text, vocab_size=vocab_size, letters=letters)
+    with files.build_folder(folder, overwrite=overwrite) as partial:
+        files.put(partial / CORPUS, model_text.text.encode())
+        files.put(partial / TOKENIZER, tokenizer.to_str(pretty=True).encode())
+        # Count what a training will see: the files as they are read back.
+        tokenizer = load_tokenizer(partial / TOKENIZER)
+        tokens = encode(tokenizer, corpus.read_text(partial / CORPUS))
+        counts = count_tokens(tokens, vocab_size)
+        dead_count = int((counts == 0).sum())
+        if dead_count == 0:
+            raise UsageError("every token of the vocabulary occurs in the corpus, so none is dead; use other text")
+        files.put(partial / MASKS, masks_file(counts))
+        provenance = {
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "corpus": model_text.origin,
+            "tokenizer_corpus": tokenizer_text.origin | {"letters": len(letters)},
+            "vocab_size": vocab_size,
+            "tokens": len(tokens),
+            "dead_tokens": dead_count,
+            "live_tokens": vocab_size - dead_count,
+            "demographics": demographics(tokenizer.get_vocab(), counts),
+            "sha256": {name: sha256_of(partial / name) for name in (CORPUS, TOKENIZER, MASKS)},
+            "versions": {
+                "python": platform.python_version(),
+                "tokenizers": version("tokenizers"),
+                "unicode": unicodedata.unidata_version,
+            },
+        }
+        files.put(partial / PROVENANCE, (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode())
+    return provenance

@@ -1,0 +1,362 @@
+"""One training run's folder: begin it or go on with it, record every step, finish it.
+
+    OUT/trajectory/                        the recording, of `trajectory_store`
+    OUT/checkpoints/                       sparse ones that stay, and at most one rolling one
+    OUT/metadata.json                      written when the run is complete
+    OUT/<preset>_trajectory.safetensors    with --export
+
+Law: everything that can be refused is refused before the folder is touched. The recording is flushed before a
+checkpoint is written, so a checkpoint of step k implies that the recording has step k.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+import trajectory_store as ts
+from trajectory_store import files
+from trajectory_store.errors import DamageError, RunExistsError, RunNotFoundError, StepNotRecordedError, UsageError
+
+from . import budget, checkpoint
+from .batches import Batches
+from .capture import Capture, captured_tokens, declared_series
+from .config import Config, rolling_interval
+from .data import TrainingData
+from .fingerprint import differences, take_fingerprint
+from .loop import train
+from .metadata import write_metadata
+from .state import TrainingState, fresh
+
+Report = Callable[[str], None]
+
+# What may differ between a run and its resume: these leave every recorded bit alone. The device and the threads that
+# were resolved are compared as part of the fingerprint.
+_FREE_KEYS = {"experiment", "checkpoint_steps", "checkpoint_every", "device", "num_threads"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is kept, none of which changes what it computes."""
+
+    out: Path
+    preset: str = "demo"
+    resume: bool = False
+    overwrite: bool = False
+    backend: str = "zarr"
+    durability: str = "process"
+    export: bool = False
+    capture: bool = True
+    allow_different_environment: bool = False
+
+    @property
+    def trajectory(self) -> Path:
+        """The recording's folder."""
+        return self.out / "trajectory"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints' folder."""
+        return self.out / "checkpoints"
+
+    @property
+    def metadata(self) -> Path:
+        """The metadata's file."""
+        return self.out / "metadata.json"
+
+    @property
+    def exported(self) -> Path:
+        """The exported file."""
+        return self.out / f"{self.preset.replace('-', '_')}_trajectory.safetensors"
+
+
+class _Sink(Protocol):
+    """As much of a sink as a recording needs."""
+
+    def append(self, step: int, **values: Any) -> None: ...
+
+    def flush(self) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+def check_out(options: Options) -> None:
+    """Raise unless the output folder can be begun, or gone on with; touches nothing."""
+    out = options.out
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    if options.export and not options.capture:
+        raise UsageError("--export needs a recording: leave --no-capture out")
+    if options.resume:
+        if not out.is_dir():
+            raise RunNotFoundError(f"{out}: there is no run to resume; start one without --resume")
+        recorded = options.trajectory.exists()
+        if recorded and not options.capture:
+            raise UsageError(f"{out}: this run is recorded; resume it without --no-capture")
+        if not recorded and options.capture and checkpoint.checkpoints(options.checkpoints):
+            raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
+    elif out.exists() or out.is_symlink():
+        if not out.is_dir():
+            raise RunExistsError(f"{out}: is there and is not a folder; choose another")
+        is_ours = options.trajectory.is_dir() or options.checkpoints.is_dir()
+        if any(out.iterdir()) and not (options.overwrite and is_ours):
+            remedy = "go on with it (--resume) or replace it (--overwrite)" if is_ours else "choose another folder"
+            raise RunExistsError(f"{out}: the output folder is there already; {remedy}")
+
+
+class RunFolder:
+    """A training and the folder that records it."""
+
+    def __init__(self, config: Config, data: TrainingData, device: str, options: Options, report: Report) -> None:
+        self._config = config
+        self._options = options
+        self._report = report
+        self._masks = data.masks
+        self._batches = Batches(data.tokens, seq_len=config.seq_len, batch_size=config.batch_size)
+        self._tokens = captured_tokens(config, data.masks)
+        self._series = declared_series(config, len(self._tokens)) if options.capture else {}
+        self._capture = Capture(config, self._tokens, device)
+        self.state = fresh(config, device)
+        self._about: dict[str, Any] = {
+            "preset": options.preset,
+            "config": config.to_json(),
+            "fingerprint": take_fingerprint(self.state.optimizer, device, data.hashes),
+        }
+        self._rolling_steps, self._rolling_seconds = rolling_interval(config.checkpoint_every)
+        self._checkpointed_at = time.monotonic()
+        self._checkpointed_step = -1
+
+    def record(self, should_stop: Callable[[], bool]) -> bool:
+        """Train and record to the end, or until `should_stop`; returns whether the run is complete."""
+        options, state, config = self._options, self.state, self._config
+        sink = self._resume() if options.resume else self._begin()
+        with contextlib.closing(sink):
+            if state.step == 0:
+                sink.append(0, **self._frame())
+                self._checkpoint_where_due(sink)
+            self._report(f"\nStarting training for {config.total_steps} steps...")
+            self._report(f"Checkpoints at: {list(config.checkpoint_steps)}")
+            with self._progress() as progress:
+
+                def on_step(_state: TrainingState) -> bool:
+                    sink.append(state.step, **self._frame())
+                    self._checkpoint_where_due(sink)
+                    progress.set_postfix({"loss": f"{state.loss:.4f}", "epoch": state.place.epoch}, refresh=False)
+                    progress.update(1)
+                    if should_stop() and state.step < config.total_steps:
+                        if self._checkpointed_step != state.step:
+                            self._save(sink, checkpoint.rolling_path(options.checkpoints, state.step))
+                        return False
+                    return True
+
+                train(state, self._batches, config, on_step)
+        if state.step < config.total_steps:
+            return False
+        self._finish()
+        return True
+
+    def print_plan(self, data: TrainingData) -> None:
+        """Say, as the notebook does, what is about to be trained, on what."""
+        config, state = self._config, self.state
+        weight = state.model.embedding.weight
+        implementation = self._about["fingerprint"]["bits"]["optimizer"]
+        for line in (
+            f"Using device: {state.device}",
+            f"Random seed set to {config.random_seed}",
+            f"Loaded tokenizer with vocab size {config.vocab_size}",
+            f"Dead tokens: {self._masks.dead_count}",
+            f"Live tokens: {config.vocab_size - self._masks.dead_count}",
+            f"Dataset: {self._batches.sequence_count} sequences of length {config.seq_len}",
+            f"Total tokens: {self._batches.sequence_count * config.seq_len:,}",
+            f"Model parameters: {sum(p.numel() for p in state.model.parameters()):,}",
+            f"Embedding shape: {weight.shape}",
+            f"Optimizer: {implementation}",
+            f"  lr={config.learning_rate}, weight_decay={config.weight_decay}",
+            f"  betas=({config.beta1}, {config.beta2}), eps={config.epsilon}",
+        ):
+            self._report(line)
+        if data.misplaced_count:
+            self._report(f"Note: {data.misplaced_count} of the dead tokens do occur in the corpus")
+
+    def require_room(self) -> None:
+        """Print what the run will need, and raise where there is no room for it."""
+        needs = budget.estimate(
+            self._config,
+            self._series,
+            self._options.out,
+            backend=self._options.backend,
+            device=self.state.device,
+            checkpoint_bytes=checkpoint.estimated_bytes(self.state),
+            with_export=self._options.export,
+        )
+        for line in needs.lines():
+            self._report(line)
+        needs.require_room(self._options.out)
+
+    def _begin(self) -> _Sink:
+        options = self._options
+        options.out.mkdir(parents=True, exist_ok=True)
+        sink: _Sink
+        if options.capture:
+            sink = ts.create(
+                options.trajectory,
+                self._series,
+                steps=self._config.total_steps + 1,
+                backend=options.backend,
+                static=self._static(),
+                attrs=self._about,
+                durability=options.durability,
+                overwrite=options.overwrite,
+            )
+        else:
+            sink = _NoRecording()
+        # After the old recording is gone, never before: until then an error leaves the old run whole.
+        stale = [file.path for file in checkpoint.checkpoints(options.checkpoints)]
+        stale += [path for path in (options.metadata, options.exported) if path.is_file()]
+        with files.storage_errors("replace", options.out):
+            for path in stale:
+                files.disk.unlink(path)
+            if not options.capture and options.trajectory.is_dir():
+                files.disk.remove_tree(options.trajectory)
+            options.checkpoints.mkdir(exist_ok=True)
+        return sink
+
+    def _resume(self) -> _Sink:
+        """Restore the newest checkpoint that is sound and that the recording reaches; return the sink after it."""
+        options = self._options
+        if options.capture and not options.trajectory.exists():
+            self._report(f"{options.out} holds nothing yet: starting at step 0")
+            return self._begin()
+        if options.capture:
+            with ts.open(options.trajectory) as recorded:
+                self._require_same_run(recorded.attrs)
+        for file in reversed(checkpoint.checkpoints(options.checkpoints)):
+            try:
+                content = checkpoint.read_checkpoint(file.path)
+                if content["step"] != file.step or self._differing_keys(content["about"]):
+                    self._report(f"Passing over {file.path.name}: it belongs to another run")
+                    continue
+                sink = self._sink_after(file.step)
+            except (DamageError, StepNotRecordedError) as error:
+                self._report(f"Passing over {file.path.name}: {error}")
+                continue
+            try:
+                if not options.capture:
+                    self._require_same_run(content["about"])
+                checkpoint.restore(self.state, content, file.path)
+            except BaseException:
+                sink.close()
+                raise
+            self._checkpointed_step = file.step
+            self._clear_partial_files()
+            self._report(f"Resuming after step {file.step}, from {file.path}")
+            return sink
+        sink = self._sink_after(-1)
+        self._clear_partial_files()
+        self._report("No usable checkpoint: starting again at step 0, comparing with what is recorded")
+        return sink
+
+    def _sink_after(self, step: int) -> _Sink:
+        if not self._options.capture:
+            return _NoRecording()
+        return ts.resume(self._options.trajectory, from_step=step, durability=self._options.durability)
+
+    def _require_same_run(self, recorded: Mapping[str, Any]) -> None:
+        """Raise unless this configuration and environment are those the run was begun with."""
+        out = self._options.out
+        if keys := self._differing_keys(recorded):
+            was, now = recorded.get("config", {}), self._about["config"]
+            listed = ", ".join(f"{key} was {was.get(key)} and is {now[key]}" for key in keys)
+            raise UsageError(f"{out}: this run was begun with another configuration: {listed}")
+        differing = differences(recorded.get("fingerprint", {}), self._about["fingerprint"])
+        if not differing:
+            return
+        self._report("The environment differs from the one this run was begun in:")
+        for line in differing:
+            self._report(f"  {line}")
+        if not self._options.allow_different_environment:
+            raise UsageError(
+                f"{out}: the environment differs ({len(differing)} values), so the steps to come may not be the bits"
+                " of an uninterrupted run; go on all the same with --allow-different-environment"
+            )
+
+    def _differing_keys(self, recorded: Mapping[str, Any]) -> list[str]:
+        was, now = recorded.get("config", {}), self._about["config"]
+        return [key for key in now if key not in _FREE_KEYS and was.get(key) != now[key]]
+
+    def _static(self) -> dict[str, Any]:
+        static = {"dead_mask": self._masks.dead_mask, "dead_indices": self._masks.dead_indices}
+        if self._config.capture_rows != "dead":
+            static["captured_indices"] = self._tokens
+        return static
+
+    def _frame(self) -> dict[str, Any]:
+        return self._capture.frame(self.state) if self._options.capture else {}
+
+    def _checkpoint_where_due(self, sink: _Sink) -> None:
+        step, folder = self.state.step, self._options.checkpoints
+        if step in self._config.checkpoint_steps:
+            self._save(sink, checkpoint.checkpoint_path(folder, step))
+            self._report(f"Saved checkpoint at step {step}")
+        elif step and (
+            (self._rolling_steps and step % self._rolling_steps == 0)
+            or (self._rolling_seconds and time.monotonic() - self._checkpointed_at >= self._rolling_seconds)
+        ):
+            self._save(sink, checkpoint.rolling_path(folder, step))
+
+    def _save(self, sink: _Sink, path: Path) -> None:
+        sink.flush()
+        checkpoint.save_checkpoint(path, self.state, self._about)
+        self._checkpointed_at = time.monotonic()
+        self._checkpointed_step = self.state.step
+
+    def _finish(self) -> None:
+        options, state = self._options, self.state
+        if options.export:
+            with ts.open(options.trajectory) as run:
+                ts.export_safetensors(run, options.exported, dtype="uint16")
+        write_metadata(
+            options.metadata, self._config, state, self._series, dead_count=self._masks.dead_count, about=self._about
+        )
+        self._report(f"\nTraining complete. Final loss: {state.loss:.4f}")
+        self._report(f"Completed {state.place.epoch} epochs")
+        if options.capture:
+            raw = sum(s.row_bytes * s.rows_before(self._config.total_steps + 1) for s in self._series.values())
+            stored = sum(path.stat().st_size for path in options.trajectory.rglob("*") if path.is_file())
+            self._report(
+                f"Recorded {options.trajectory}: {budget.human(stored)} on disk for {budget.human(raw)} raw"
+                f" ({raw / stored:.1f} : 1)"
+            )
+        if options.export:
+            self._report(f"Saved trajectory data to {options.exported}")
+            self._report(f"File size: {budget.human(options.exported.stat().st_size)}")
+        self._report(f"Saved {options.metadata}")
+
+    def _clear_partial_files(self) -> None:
+        """Remove what a killed process was writing; the recording's lock is held, so nobody else is."""
+        for folder in (self._options.out, self._options.checkpoints):
+            for path in folder.glob(".*.partial") if folder.is_dir() else ():
+                with files.storage_errors("remove", path):
+                    (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator["tqdm[Any]"]:
+        with tqdm(total=self._config.total_steps, initial=self.state.step, desc="Training", disable=None) as progress:
+            yield progress
+
+
+class _NoRecording:
+    """The sink of a run that records nothing, to see what recording costs."""
+
+    def append(self, step: int, **values: Any) -> None:
+        """Take nothing."""
+
+    def flush(self) -> None:
+        """Nothing to keep."""
+
+    def close(self) -> None:
+        """Nothing to close."""
