@@ -6,10 +6,13 @@ as its low bytes, followed by its next higher bytes, and so on: most differences
 zeros. Lossless for every bit pattern of every item size.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .kernels import kernels_for
 
 NAME = "trajectory_store.temporal_delta"
 """The codec's name in Zarr metadata and in the `zarr.codecs` entry point."""
@@ -24,19 +27,28 @@ def encode(rows: Patterns) -> Planes:
     rows: shape (n, …), any dtype of 1, 2, 4 or 8 bytes an item, read as bit patterns. Returns uint8, shape
     (n, itemsize, …).
     """
-    patterns = _patterns(np.ascontiguousarray(rows))
-    unsigned, signed = patterns.dtype, _signed(patterns.dtype)
+    patterns = _as_patterns(rows)
+    itemsize = patterns.itemsize
+    planes = np.empty((len(patterns), itemsize, patterns.shape[1]), dtype=np.uint8)
+    kernels = kernels_for(itemsize, patterns.nbytes)
+    if kernels is not None:
+        kernels.encode(patterns, planes)
+    elif len(patterns):
+        _encode(patterns, planes)
+    return planes.reshape(len(rows), itemsize, *rows.shape[1:])
+
+
+def _encode(patterns: Patterns, planes: Planes) -> None:
+    itemsize = patterns.itemsize
     deltas = np.empty_like(patterns)
-    if len(patterns):
-        deltas[0] = patterns[0]
-        np.subtract(patterns[1:], patterns[:-1], out=deltas[1:])
-        differences = deltas[1:].view(signed)
-        signs = differences >> (unsigned.itemsize * 8 - 1)
-        np.left_shift(differences, 1, out=differences)
-        np.bitwise_xor(differences, signs, out=differences)
-    split = deltas.reshape(len(deltas), -1).view(np.uint8).reshape(len(deltas), -1, unsigned.itemsize)
-    planes = np.ascontiguousarray(split.transpose(0, 2, 1))
-    return planes.reshape(len(deltas), unsigned.itemsize, *patterns.shape[1:])
+    deltas[0] = patterns[0]
+    np.subtract(patterns[1:], patterns[:-1], out=deltas[1:])
+    differences = deltas[1:].view(f"<i{itemsize}")
+    signs = differences >> (itemsize * 8 - 1)
+    np.left_shift(differences, 1, out=differences)
+    np.bitwise_xor(differences, signs, out=differences)
+    by_item = deltas.view(np.uint8).reshape(len(deltas), -1, itemsize)
+    np.copyto(planes, by_item.transpose(0, 2, 1))
 
 
 def decode(planes: Planes, dtype: npt.DTypeLike) -> Patterns:
@@ -47,14 +59,16 @@ def decode(planes: Planes, dtype: npt.DTypeLike) -> Patterns:
 class Decoder:
     """Undoes `encode` row by row, keeping what is done: early rows cost little, and going on costs only the rest.
 
-    Not thread-safe.
+    Thread-safe.
     """
 
     def __init__(self, planes: Planes, dtype: npt.DTypeLike) -> None:
-        self._planes: Planes | None = planes
-        self._patterns = np.empty((planes.shape[0], *planes.shape[2:]), dtype=_unsigned(np.dtype(dtype).itemsize))
-        self._dtype = np.dtype(dtype)
+        n, itemsize, *rest = planes.shape
+        self._shape, self._dtype = (n, *rest), np.dtype(dtype)
+        self._planes: Planes | None = planes.reshape(n, itemsize, -1)
+        self._patterns: Patterns = np.empty((n, self._planes.shape[2]), dtype=f"<u{itemsize}")
         self._n_done = 0
+        self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
@@ -63,37 +77,38 @@ class Decoder:
 
     def rows(self, stop: int) -> Patterns:
         """Rows [0, stop), a view that must not be written to."""
-        if stop > self._n_done:
-            self._undo(self._n_done, stop)
-            self._n_done = stop
-            if stop == len(self._patterns):
-                self._planes = None
-        return self._patterns[:stop].view(self._dtype)
+        with self._lock:
+            if stop > self._n_done:
+                self._undo(self._n_done, stop)
+                self._n_done = stop
+        return self._patterns[:stop].view(self._dtype).reshape(stop, *self._shape[1:])
 
     def _undo(self, start: int, stop: int) -> None:
         assert self._planes is not None
-        itemsize = self._patterns.itemsize
-        patterns = self._patterns.reshape(len(self._patterns), -1)
-        merged = patterns[start:stop].view(np.uint8).reshape(stop - start, -1, itemsize)
-        for plane in range(itemsize):
-            merged[:, :, plane] = self._planes[start:stop, plane].reshape(stop - start, -1)
-        first = max(start, 1)
-        zigzag = patterns[first:stop]
-        signed = zigzag.view(_signed(zigzag.dtype))
-        signs = -(signed & 1)
-        np.right_shift(zigzag, 1, out=zigzag)
-        np.bitwise_xor(signed, signs, out=signed)
-        for row in range(first, stop):  # 17 times faster than np.cumsum(axis=0)
-            np.add(patterns[row - 1], patterns[row], out=patterns[row])
+        patterns = self._patterns
+        kernels = kernels_for(patterns.itemsize, patterns[start:stop].nbytes)
+        if kernels is not None:
+            kernels.decode(self._planes, patterns, start, stop)
+        else:
+            _decode(self._planes, patterns, start, stop)
+        if stop == len(patterns):
+            self._planes = None
 
 
-def _patterns(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.view(_unsigned(array.dtype.itemsize))
+def _decode(planes: Planes, patterns: Patterns, start: int, stop: int) -> None:
+    itemsize = patterns.itemsize
+    by_item = patterns[start:stop].view(np.uint8).reshape(stop - start, -1, itemsize)
+    np.copyto(by_item, planes[start:stop].transpose(0, 2, 1))
+    first = max(start, 1)
+    zigzag = patterns[first:stop]
+    signed = zigzag.view(f"<i{itemsize}")
+    signs = -(signed & 1)
+    np.right_shift(zigzag, 1, out=zigzag)
+    np.bitwise_xor(signed, signs, out=signed)
+    for row in range(first, stop):  # 17 times faster than np.cumsum(axis=0)
+        np.add(patterns[row - 1], patterns[row], out=patterns[row])
 
 
-def _unsigned(itemsize: int) -> np.dtype[Any]:
-    return np.dtype(f"<u{itemsize}")
-
-
-def _signed(unsigned: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(f"<i{unsigned.itemsize}")
+def _as_patterns(rows: npt.NDArray[Any]) -> Patterns:
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
+    return flat.view(f"<u{flat.itemsize}")

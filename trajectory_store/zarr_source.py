@@ -4,9 +4,12 @@ Takes no lock and writes nothing. It follows a run that is being written: a refr
 journal, and starts over where a seal came between the two.
 """
 
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from .tiles import DecodedTile
 CACHE_BYTES = 128 << 20
 """Room for one block of the default size, so that reading step after step decodes each tile once."""
 _REFRESH_ATTEMPTS = 100
+_FEWEST_PARALLEL_TILES = 4
 
 
 class ZarrSource:
@@ -127,30 +131,39 @@ class ZarrSource:
     def _read_sealed(
         self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]
     ) -> None:
-        for block, out_rows, block_positions in pieces(rows, layout.block_rows):
-            for tile, out_tokens, tile_positions in _tiles(tokens, layout):
-                with self._lock:  # a decoded tile goes on decoding when later rows are asked for
-                    decoded = self._tile(layout, block, tile).rows(stop_of(block_positions))
-                part = decoded[block_positions]
-                if tile_positions is None:
-                    out[out_rows] = part
-                elif isinstance(out_rows, slice) or isinstance(out_tokens, slice):
-                    out[out_rows, out_tokens] = part[:, tile_positions]
-                else:
-                    out[np.ix_(out_rows, out_tokens)] = part[:, tile_positions]
+        jobs = [
+            (block, tile, block_positions, tile_positions, _target(out, out_rows, out_tokens))
+            for block, out_rows, block_positions in pieces(rows, layout.block_rows)
+            for tile, out_tokens, tile_positions in _tiles(tokens, layout)
+        ]
+
+        def run(job: tuple[int, int, Positions, Positions | None, Callable[[npt.NDArray[Any]], None]]) -> None:
+            block, tile, block_positions, tile_positions, store = job
+            decoded = self._tile(layout, block, tile).rows(stop_of(block_positions))
+            part = decoded[block_positions]
+            store(part if tile_positions is None else part[:, tile_positions])
+
+        if len(jobs) < _FEWEST_PARALLEL_TILES:
+            for job in jobs:
+                run(job)
+        else:  # zstd and the compiled loops run without the interpreter's lock
+            for _ in _decoding_threads().map(run, jobs):
+                pass
 
     def _tile(self, layout: chunks.Layout, block: int, tile: int) -> DecodedTile:
         committed = self._manifest.blocks[layout.name][block]
         key = (layout.name, block, tile, committed)
-        decoded = self._cache.get(key)
+        with self._lock:
+            decoded = self._cache.get(key)
+            index = self._indices.get((layout.name, committed))
         if decoded is None:
             path = layout.block_path(self.path, block)
-            index = self._indices.get((layout.name, committed))
             if index is None:
                 index = chunks.read_index(path, layout)
-                self._indices[layout.name, committed] = index
             decoded = chunks.read_tile(path, layout, tile, index[tile])
-            self._cache.put(key, decoded)
+            with self._lock:
+                self._indices[layout.name, committed] = index
+                self._cache.put(key, decoded)
         return decoded
 
     def close(self) -> None:
@@ -158,6 +171,27 @@ class ZarrSource:
             segment.close()
         self._segments = {}
         self._cache.clear()
+
+
+@cache
+def _decoding_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="trajectory-decode")
+
+
+def _target(
+    out: npt.NDArray[Any], rows: Positions, tokens: Positions | None
+) -> Callable[[npt.NDArray[Any]], None]:
+    """How one tile's part is put into its place of the result."""
+
+    def store(part: npt.NDArray[Any]) -> None:
+        if tokens is None:
+            out[rows] = part
+        elif isinstance(rows, slice) or isinstance(tokens, slice):
+            out[rows, tokens] = part
+        else:
+            out[np.ix_(rows, tokens)] = part
+
+    return store
 
 
 class TileCache:
@@ -177,8 +211,9 @@ class TileCache:
 
     def put(self, key: Any, tile: DecodedTile) -> None:
         """Add a tile and drop the oldest ones over the limit."""
+        replaced = self._tiles.pop(key, None)  # two threads decoded the same tile
         self._tiles[key] = tile
-        self._n_bytes += tile.nbytes
+        self._n_bytes += tile.nbytes - (replaced.nbytes if replaced is not None else 0)
         while self._n_bytes > self._max_bytes and len(self._tiles) > 1:
             _, dropped = self._tiles.popitem(last=False)
             self._n_bytes -= dropped.nbytes
@@ -205,9 +240,11 @@ def _split(
     return (sealed, at), (listed[after], after)
 
 
-def _tiles(tokens: Indices | None, layout: chunks.Layout) -> Iterator[tuple[int, Positions, Positions | None]]:
+def _tiles(
+    tokens: Indices | None, layout: chunks.Layout
+) -> Iterator[tuple[int, Positions | None, Positions | None]]:
     if tokens is None:
-        yield 0, slice(None), None
+        yield 0, None, None
         return
     yield from pieces(tokens, layout.tile_tokens)
 
