@@ -144,11 +144,11 @@ class Block:
 
 
 def write_block(
-    run_folder: Path, layout: Layout, block: int, rows: Sequence[npt.NDArray[Any]], *, sync: bool
+    run_folder: Path, layout: Layout, block: int, spans: Sequence[npt.NDArray[Any]], *, sync: bool
 ) -> Block:
     """Encode the rows of a block, from its first, tile by tile into its file; replaces a block with fewer rows.
 
-    Holds one tile in memory beside `rows`. Synced unless `sync` is False.
+    spans: the rows in order, as arrays of shape (n, …); one tile is in memory beside them. Synced unless told.
     """
     path = layout.block_path(run_folder, block)
     codec = codec_named(layout.codec_name)
@@ -157,7 +157,7 @@ def write_block(
     crc, index = 0, b""
     with files.write_atomically(path, sync=sync) as file:
         for tile in range(layout.n_tiles):
-            chunk = codec.encode(_gather_tile(layout, rows, tile))
+            chunk = codec.encode(_gather_tile(layout, spans, tile))
             index += _INDEX_ENTRY.pack(file.tell(), len(chunk))
             file.write(chunk)
             crc = crc32c(chunk, crc)
@@ -167,16 +167,20 @@ def write_block(
     return Block(n_bytes, crc32c(index, crc))
 
 
-def _gather_tile(layout: Layout, rows: Sequence[npt.NDArray[Any]], tile: int) -> npt.NDArray[Any]:
-    patterns = np.zeros(layout.tile_shape, dtype=layout.series.storage_dtype)
+def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -> npt.NDArray[Any]:
+    patterns = np.empty(layout.tile_shape, dtype=layout.series.storage_dtype)
     first = tile * layout.tile_tokens
-    for row, values in enumerate(rows):
+    row = 0
+    for span in spans:
+        target = patterns[row : row + len(span)]
         if layout.series.shape:
-            part = values[first : first + layout.tile_tokens]
-            patterns[row, : len(part)] = part
+            part = span[:, first : first + layout.tile_tokens]
+            target[:, : part.shape[1]] = part
+            target[:, part.shape[1] :] = 0
         else:
-            patterns[row] = values
-    patterns[len(rows) :] = patterns[len(rows) - 1]  # rows to come: no difference costs next to nothing
+            target[:] = span
+        row += len(span)
+    patterns[row:] = patterns[row - 1]  # rows to come: no difference costs next to nothing
     return patterns
 
 

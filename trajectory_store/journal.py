@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from . import files, record
 from .checksum import crc32c
@@ -115,16 +116,27 @@ class Segment:
             )
         return np.frombuffer(data, dtype=series.storage_dtype).reshape(series.shape)
 
-    def patterns(self, name: str, from_step: int) -> list[npt.NDArray[Any]]:
-        """The rows of a series from `from_step` on, as views of the mapped file, whose checksums `scan` verified."""
+    def spans(self, name: str, from_step: int) -> list[npt.NDArray[Any]]:
+        """The rows of a series from `from_step` on, as views of the mapped file, whose checksums `scan` verified.
+
+        Each span, shape (n, …), is a run of evenly spaced records; there is more than one where the sizes change or a
+        sync came between.
+        """
         series = self._spec.series[name]
-        mapped = np.memmap(self.path, dtype=np.uint8, mode="r")
-        rows = []
-        for entry in self.entries:
-            if entry.step >= from_step and name in entry.head.rows:
-                start = entry.offset + entry.head.rows[name][0]
-                rows.append(mapped[start : start + series.row_bytes].view(series.storage_dtype).reshape(series.shape))
-        return rows
+        starts = [
+            entry.offset + entry.head.rows[name][0]
+            for entry in self.entries
+            if entry.step >= from_step and name in entry.head.rows
+        ]
+        mapped = np.memmap(self.path, dtype=np.uint8, mode="r").view(np.ndarray)
+        spans = []
+        while starts:
+            stride = starts[1] - starts[0] if len(starts) > 1 else 0
+            n = next((i for i in range(1, len(starts)) if starts[i] - starts[i - 1] != stride), len(starts))
+            first = mapped[starts[0] : starts[0] + series.row_bytes].view(series.storage_dtype).reshape(series.shape)
+            spans.append(as_strided(first, (n, *series.shape), (stride, *first.strides), writeable=False))
+            starts = starts[n:]
+        return spans
 
     def _next_head(self, offset: int) -> tuple[int, Record] | None:
         """The record at `offset` or, where that is none, the first sound header behind it that can follow."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 Patterns2D = npt.NDArray[Any]
 Planes3D = npt.NDArray[np.uint8]
 
-WARM_UP_BYTES = 256 << 20
+WARM_UP_BYTES = 64 << 20
 """How much is coded before numba is imported: its import takes as long as numpy needs for this much."""
 
 

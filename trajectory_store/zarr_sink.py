@@ -12,7 +12,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from . import chunks, files, journal, static
@@ -219,21 +218,16 @@ class ZarrSink(SinkContext):
         blocks = list(self._manifest.blocks[name])
         if new_rows == old_rows:
             return tuple(blocks)
-        fresh = segment.patterns(name, self._manifest.sealed_until)
         row = old_rows - old_rows % layout.block_rows
+        spans = segment.spans(name, self._manifest.sealed_until)
+        if row < old_rows:  # the last block was incomplete: it is written again with more rows
+            spans.insert(0, chunks.read_rows(self._folder, layout, row // layout.block_rows, old_rows - row))
         while row < new_rows:
-            block, stop = row // layout.block_rows, min(row + layout.block_rows, new_rows)
-            rows = [*self._committed_rows(name, row, old_rows), *fresh[max(0, row - old_rows) : stop - old_rows]]
-            blocks[block:] = [chunks.write_block(self._folder, layout, block, rows, sync=self._sync)]
-            row = stop
+            block, n_rows = row // layout.block_rows, min(layout.block_rows, new_rows - row)
+            head, spans = _take(spans, n_rows)
+            blocks[block:] = [chunks.write_block(self._folder, layout, block, head, sync=self._sync)]
+            row += n_rows
         return tuple(blocks)
-
-    def _committed_rows(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows of the last, incomplete block that were sealed before."""
-        layout = self._manifest.layout(name)
-        if start >= stop:
-            return np.empty((0, *layout.series.shape), dtype=layout.series.storage_dtype)
-        return chunks.read_rows(self._folder, layout, start // layout.block_rows, stop - start)
 
     def _segment(self, first_step: int) -> Segment:
         path = journal.segment_path(self._folder / journal.FOLDER, first_step)
@@ -290,6 +284,17 @@ class ZarrSink(SinkContext):
                 self._segment_step = segment.first_step
             else:
                 self._unsealed.append(segment.first_step)
+
+
+def _take(spans: list[npt.NDArray[Any]], n_rows: int) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    """The first `n_rows` rows of some spans, and the rest."""
+    head: list[npt.NDArray[Any]] = []
+    for at, span in enumerate(spans):
+        if n_rows < len(span):
+            return [*head, span[:n_rows]] if n_rows else head, [span[n_rows:], *spans[at + 1 :]]
+        head.append(span)
+        n_rows -= len(span)
+    return head, []
 
 
 def _content(path: Path) -> bytes | None:
