@@ -3,7 +3,7 @@
 from . import errors
 from .recording import create, resume
 from .run import LazySeries, Run
-from .run import open_run as open  # noqa: A004 - `ts.open` reads as it should
+from .run import open_run as open
 from .sink import MemorySink, NullSink, Sink
 from .spec import RunSpec, Series
 

@@ -127,7 +127,7 @@ def zarr_array(
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": False if dtype == bool else 0 if dtype.kind in "iu" else 0.0,
+        "fill_value": False if dtype.kind == "b" else 0 if dtype.kind in "iu" else 0.0,
         "codecs": codecs,
         "attributes": attributes,
         "dimension_names": list(dimension_names),

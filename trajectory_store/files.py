@@ -214,7 +214,8 @@ def _lock_exclusively(descriptor: int) -> None:
     """Try for a moment: `WriterLock.is_held` holds the lock too, for microseconds."""
     for attempt in range(5):
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             if attempt == 4:
                 raise

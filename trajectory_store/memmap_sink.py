@@ -20,6 +20,7 @@ from .errors import DamageError, UsageError
 from .manifest import Manifest
 from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile, tensors_of
 from .recovery import Recovery
+from .safetensors_format import Tensor
 from .sink import SinkContext, StepCursor
 from .spec import RunSpec, storage_dtype
 from .static import StaticArray, dtype_name
@@ -32,9 +33,7 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
     static = {
         name: StaticArray(array.shape, dtype_name(array.dtype), crc32c(array)) for name, array in static_arrays.items()
     }
-    manifest = Manifest(
-        manifest.spec, manifest.backend, manifest.block_steps, manifest.codec, manifest.attrs, static
-    )
+    manifest = Manifest(manifest.spec, manifest.backend, manifest.block_steps, manifest.codec, manifest.attrs, static)
     assert manifest.spec.steps is not None
     _write_rows(folder / FRAMES, manifest, manifest.spec.steps, {}, 0, static_arrays)
     files.put(folder / COMMITS, b"")
@@ -74,9 +73,13 @@ class MemmapSink(SinkContext):
         self._sync = durability != "none"
         self._is_closed = False
         self._rows_descriptor = self._log_descriptor = -1
+        self._log_bytes = 0
+        self._last_step = self._synced_step = -1
+        self._tensors: dict[str, Tensor] = {}
         self._lock = files.WriterLock(folder)
         try:
             self._manifest = manifests.load(folder)
+            self._cursor = StepCursor(self.spec, None)
             self.recovery = self._recover()
         except BaseException:
             self._release()

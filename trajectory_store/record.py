@@ -24,7 +24,7 @@ SMALLEST_BYTES = _HEADER.size + _CRC.size
 
 @dataclass(frozen=True)
 class Record:
-    """A verified header. `rows` has, for each series of the step, its offset from the record's start and its CRC-32C."""
+    """A verified header; `rows` has each series' offset from the record's start and its CRC-32C."""
 
     kind: int
     step: int
@@ -88,5 +88,3 @@ def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
 def largest_head_bytes(spec: RunSpec) -> int:
     """How many bytes a header of this spec can take."""
     return SMALLEST_BYTES + _CRC.size * len(spec.series)
-
-

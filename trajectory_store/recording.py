@@ -79,9 +79,7 @@ def create(
     return _open_sink(where, backend, durability)
 
 
-def resume(
-    path: str | os.PathLike[str], from_step: int | None = None, *, durability: str = "process"
-) -> StoredSink:
+def resume(path: str | os.PathLike[str], from_step: int | None = None, *, durability: str = "process") -> StoredSink:
     """Open a run to go on recording it: after its last step, or after `from_step`.
 
     Recovers first what a crash left: a torn tail is cut, and `recovery` says what was kept and dropped. With
@@ -96,16 +94,13 @@ def resume(
     sink = _open_sink(where, manifests.load(where).backend, durability)
     if from_step is None:
         return sink
-    try:
-        first = sink.spec.next_due(from_step + 1)
-        if sink.next_step is not None and (first is None or first > sink.next_step):
-            raise StepNotRecordedError(
-                f"{where}: cannot go on after step {from_step}: the run ends before step {sink.next_step}"
-            )
-        return ReplaySink(sink, open_run(where), first)
-    except BaseException:
+    first = sink.spec.next_due(from_step + 1)
+    if sink.next_step is not None and (first is None or first > sink.next_step):
         sink.close()
-        raise
+        raise StepNotRecordedError(
+            f"{where}: cannot go on after step {from_step}: the run ends before step {sink.next_step}"
+        )
+    return ReplaySink(sink, open_run(where), first)
 
 
 class ReplaySink(SinkContext):

@@ -118,9 +118,8 @@ class _StaticArrays(Mapping[str, npt.NDArray[Any]]):
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         if name not in self._source.static_names:
-            raise SeriesNotFoundError(
-                f"{self._source.path}: no static array {name!r}; it has {', '.join(self._source.static_names) or 'none'}"
-            )
+            known = ", ".join(self._source.static_names) or "none"
+            raise SeriesNotFoundError(f"{self._source.path}: no static array {name!r}; it has {known}")
         if name not in self._read:
             array = self._source.static(name)
             array.flags.writeable = False
@@ -224,7 +223,7 @@ class LazySeries:
             yield self.spec.steps_of(start, edge), self[start:edge]
             start = edge
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("a lazy series cannot become an array without a copy")
         array: npt.NDArray[Any] = self[...]

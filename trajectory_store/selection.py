@@ -74,7 +74,7 @@ def _along(part: Any, size: int, axis: int) -> tuple[Indices, Any]:
             return range(*part.indices(size)), FULL
         except (TypeError, ValueError) as error:
             raise SelectionError(f"axis {axis}: {part}: {error}") from error
-    if isinstance(part, (list, tuple, np.ndarray)) and np.ndim(part) > 0:  # type: ignore[arg-type]
+    if isinstance(part, (list, tuple, np.ndarray)) and np.ndim(part) > 0:
         indices = _listed(np.asarray(part), size, axis)
         return indices, np.arange(len(indices))
     if part is None or isinstance(part, (bool, np.bool_)):

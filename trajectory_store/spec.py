@@ -4,6 +4,7 @@ Knows no file. A *row* is one series' array of one step; row r of a series is th
 """
 
 import bisect
+import itertools
 import math
 import re
 import sys
@@ -24,8 +25,10 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": BFLOAT16,
     **{
         name: np.dtype(name).newbyteorder("<")
-        for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64")
-        + ("uint8", "uint16", "uint32", "uint64", "bool")
+        for name in (
+            *("float16", "float32", "float64", "int8", "int16", "int32", "int64"),
+            *("uint8", "uint16", "uint32", "uint64", "bool"),
+        )
     },
 }
 """Every dtype a series can have, by the name used in code, on disk and on the command line."""
@@ -154,13 +157,16 @@ def _checked_steps(steps: Any) -> int | range | tuple[int, ...] | None:
         return None if steps == 1 else int(steps)
     if not isinstance(steps, (range, Sequence, np.ndarray)) or isinstance(steps, (str, bytes)):
         raise SpecError(f"steps={steps!r}: give None, an int, a range or a sequence of ints")
-    if not isinstance(steps, range):
-        if not all(isinstance(step, (int, np.integer)) for step in steps):
-            raise SpecError("steps: every declared step is an int")
-        steps = tuple(int(step) for step in steps)
+    if not all(isinstance(step, (int, np.integer)) for step in steps):
+        raise SpecError("steps: every declared step is an int")
+    declared: range | tuple[int, ...] = steps if isinstance(steps, range) else tuple(int(step) for step in steps)
+    return _increasing(declared)
+
+
+def _increasing(steps: range | tuple[int, ...]) -> range | tuple[int, ...]:
     if len(steps) == 0 or steps[0] < 0 or (isinstance(steps, range) and steps.step < 1):
         raise SpecError(f"steps={steps!r}: declared steps are ≥ 0, increasing, and at least one")
-    if isinstance(steps, tuple) and any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+    if isinstance(steps, tuple) and any(b <= a for a, b in itertools.pairwise(steps)):
         raise SpecError("steps: declared steps must increase")
     return steps
 
@@ -198,6 +204,7 @@ class RunSpec:
                 raise SpecError(f"series {name!r} declares step {series.steps[-1]}, past the run's {self.steps} steps")
             named[name] = Series(series.shape, series.dtype, dims, series.steps)
         object.__setattr__(self, "series", named)
+        object.__setattr__(self, "steps", None if self.steps is None else int(self.steps))
 
     def next_due(self, step: int) -> int | None:
         """The first step ≥ `step` at which any series is due and the run is not over; None where there is none."""
@@ -280,7 +287,7 @@ def _row(step: int, name: str, series: Series, value: Any) -> npt.NDArray[Any]:
 
 
 def _scalar(where: str, series: Series, value: bool | int | float) -> npt.NDArray[Any]:
-    """A Python number has no dtype of its own, so, as in numpy and torch, it takes the series': rounded, never wrapped."""
+    """A Python number has no dtype of its own, so it takes the series', as in numpy: rounded, never wrapped."""
     dtype = series.logical_dtype
     fits = dtype.kind == "b" if isinstance(value, bool) else dtype.kind in "iu" if isinstance(value, int) else False
     if not (fits or (dtype.kind not in "biu" and not isinstance(value, bool))):
@@ -312,7 +319,7 @@ def _cast(where: str, series: Series, array: npt.NDArray[Any]) -> npt.NDArray[An
 
 
 def as_numpy(value: Any) -> npt.NDArray[Any]:
-    """`value` as a numpy array, a torch bfloat16 tensor as ml_dtypes.bfloat16; no copy where it is already on the CPU."""
+    """`value` as a numpy array, torch's bfloat16 as ml_dtypes'; no copy where it is already on the CPU."""
     torch = sys.modules.get("torch")  # whoever passes a tensor has imported torch; this package never does
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach().cpu()

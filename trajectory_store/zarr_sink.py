@@ -39,7 +39,7 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
         manifest.codec,
         manifest.attrs,
         {name: array for name, (array, _) in described.items()},
-        blocks={name: () for name in manifest.spec.series},
+        blocks=dict.fromkeys(manifest.spec.series, ()),
     )
     for name, (array, chunk) in described.items():
         path = array.chunk_path(folder, name)
@@ -256,7 +256,7 @@ class ZarrSink(SinkContext):
         return Recovery(kept_until, tuple(tail.dropped_steps), dropped_bytes)
 
     def _cut(self, segments: list[Segment], tail: journal.Tail) -> int:
-        """Cut what lies behind the last whole frame, and remove segments that are sealed; returns the bytes torn off."""
+        """Cut what lies behind the last whole frame, remove segments that are sealed; returns the bytes torn off."""
         dropped_bytes = 0
         torn_segment, torn_offset = tail.torn_at or (None, 0)
         is_behind = False
@@ -302,4 +302,3 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-

@@ -128,9 +128,7 @@ class ZarrSource:
             out[position] = values if tokens is None else values[_positions(tokens)]
         return out
 
-    def _read_sealed(
-        self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]
-    ) -> None:
+    def _read_sealed(self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]) -> None:
         jobs = [
             (block, tile, block_positions, tile_positions, _target(out, out_rows, out_tokens))
             for block, out_rows, block_positions in pieces(rows, layout.block_rows)
@@ -178,9 +176,7 @@ def _decoding_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="trajectory-decode")
 
 
-def _target(
-    out: npt.NDArray[Any], rows: Positions, tokens: Positions | None
-) -> Callable[[npt.NDArray[Any]], None]:
+def _target(out: npt.NDArray[Any], rows: Positions, tokens: Positions | None) -> Callable[[npt.NDArray[Any]], None]:
     """How one tile's part is put into its place of the result."""
 
     def store(part: npt.NDArray[Any]) -> None:
@@ -228,7 +224,7 @@ def _split(
     rows: Indices, n_sealed: int
 ) -> tuple[tuple[Indices, npt.NDArray[np.int64]], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """(rows, positions) of those that are sealed, and of those of the tail."""
-    if len(rows) == 0 or max(rows[0], rows[-1]) < n_sealed and isinstance(rows, range):
+    if len(rows) == 0 or (isinstance(rows, range) and max(rows[0], rows[-1]) < n_sealed):
         nothing = np.empty(0, dtype=np.int64)
         return (rows, nothing), (nothing, nothing)
     listed = np.asarray(rows, dtype=np.int64)
@@ -240,9 +236,7 @@ def _split(
     return (sealed, at), (listed[after], after)
 
 
-def _tiles(
-    tokens: Indices | None, layout: chunks.Layout
-) -> Iterator[tuple[int, Positions | None, Positions | None]]:
+def _tiles(tokens: Indices | None, layout: chunks.Layout) -> Iterator[tuple[int, Positions | None, Positions | None]]:
     if tokens is None:
         yield 0, None, None
         return
