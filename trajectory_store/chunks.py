@@ -111,6 +111,16 @@ class Layout:
         )
 
 
+def zarr_group(attributes: dict[str, Any], nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The zarr.json of a group with the zarr.json of every node below it, as zarr-python consolidates them."""
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": attributes,
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": nodes},
+    }
+
+
 def zarr_array(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],

@@ -4,6 +4,7 @@ Knows bytes, not files; layout: docs/format.md, "Chunks". Every chunk ends with 
 its decoded size is known before it is decoded, so that no chunk can ask for memory.
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,10 +80,11 @@ class PortableCodec:
         time_last = np.empty((*shape[1:], shape[0]), dtype=dtype)
         payload = zstd.without_crc(chunk)
         try:
-            if blosc.cbuffer_sizes(payload)[:2] != (time_last.nbytes, len(payload)):
+            n_bytes, _, n_compressed = _BLOSC_SIZES.unpack_from(payload, 4)
+            if (n_bytes, n_compressed) != (time_last.nbytes, len(payload)):
                 raise DamageError("blosc: the chunk's header has another size than its tile")
             blosc.decompress(payload, time_last.reshape(-1).view(np.uint8))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, struct.error) as error:
             raise DamageError(f"blosc: {error}") from error
         return _WholeTile(np.moveaxis(time_last, -1, 0))
 
@@ -105,6 +107,7 @@ class PortableCodec:
 
 
 _BLOSC_LEVEL = 1
+_BLOSC_SIZES = struct.Struct("<III")  # uncompressed, block and compressed bytes, at byte 4 of a blosc-1 buffer
 
 CODECS: dict[str, TileCodec] = {"temporal": TemporalCodec(), "portable": PortableCodec()}
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from . import chunks, files, journal, static
 from . import manifest as manifests
+from .chunks import zarr_group
 from .errors import DamageError, UsageError
 from .journal import JournalWriter, Segment
 from .manifest import Manifest
@@ -54,15 +55,23 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
 
 
 def zarr_metadata(manifest: Manifest) -> dict[str, bytes]:
-    """Every zarr.json of a run, path → content: all of it follows from the manifest."""
-    group = {"zarr_format": 3, "node_type": "group"}
-    contents: dict[str, dict[str, Any]] = {_ZARR_JSON: {**group, "attributes": manifest.attrs}}
+    """Every zarr.json of a run, path → content, the root's last: all of it follows from the manifest.
+
+    The root repeats the others as consolidated metadata, so that a Zarr reader sees every array grow in one step and
+    need not list the folder, where our own files are.
+    """
+    nodes: dict[str, dict[str, Any]] = {}
     if manifest.static:
-        contents[f"{static.FOLDER}/{_ZARR_JSON}"] = {**group, "attributes": {}}
+        nodes[static.FOLDER] = zarr_group({}, {})
     for name, array in manifest.static.items():
-        contents[f"{static.FOLDER}/{name}/{_ZARR_JSON}"] = array.zarr_metadata(name)
+        nodes[f"{static.FOLDER}/{name}"] = array.zarr_metadata(name)
     for name in manifest.spec.series:
-        contents[f"{name}/{_ZARR_JSON}"] = manifest.layout(name).zarr_metadata(manifest.sealed_rows(name))
+        nodes[name] = manifest.layout(name).zarr_metadata(manifest.sealed_rows(name))
+    contents = {f"{path}/{_ZARR_JSON}": content for path, content in nodes.items()}
+    if manifest.static:
+        below = {name: nodes[f"{static.FOLDER}/{name}"] for name in manifest.static}
+        contents[f"{static.FOLDER}/{_ZARR_JSON}"] = zarr_group({}, below)
+    contents[_ZARR_JSON] = zarr_group(manifest.attrs, nodes)
     return {path: json.dumps(content, indent=2).encode() + b"\n" for path, content in contents.items()}
 
 
