@@ -1,0 +1,55 @@
+"""Makes the golden runs of one format version: python tests/golden/regenerate.py FOLDER
+
+Run by hand, once, when docs/format.md gains a version; the runs of older versions are never made again. The values
+follow from `values`, so a test can tell what every golden must read as.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import trajectory_store as ts
+
+STEPS = 11
+SERIES = {
+    "W": ts.Series((130, 33), "bfloat16", dims=("token", "dim")),
+    "loss": ts.Series((), "float32"),
+    "seen": ts.Series((5,), "bool"),
+    "h": ts.Series((3,), "float64", steps=4),
+    "n": ts.Series((2, 2), "int32", steps=(1, 2, 9)),
+}
+STATIC = {"dead_mask": np.arange(7) % 3 == 0, "dead_indices": np.arange(130, dtype=np.int64) * 3}
+
+
+def values(step: int) -> dict[str, np.ndarray]:
+    """What the goldens hold at a step: bit patterns that move by ones, jump, and are NaN, −0 and subnormal."""
+    bits = (np.arange(130 * 33, dtype=np.uint32) * 15 + np.arange(130 * 33, dtype=np.uint32) % 7 * step).astype("<u2")
+    bits[:4] = (0x7FC1 + step, 0x8000, 0x0001, 0xFF80)
+    frame = {
+        "W": bits.reshape(130, 33),
+        "loss": np.float32(1) / np.float32(step + 3),
+        "seen": (np.arange(5) + step) % 2 == 0,
+        "h": np.array([step, -0.0, np.pi]),
+        "n": np.array([[step, -step], [2**31 - 1, -(2**31)]], dtype=np.int32),
+    }
+    return {name: value for name, value in frame.items() if SERIES[name].is_due(step)}
+
+
+def make(path: Path, *, unsealed: bool, **options: object) -> None:
+    """Record one golden; `unsealed` leaves the last steps in the journal, as a killed process does."""
+    sink = ts.create(path, SERIES, steps=STEPS, static=STATIC, attrs={"golden": path.name}, **options)  # type: ignore[arg-type]
+    for step in range(STEPS):
+        sink.append(step, **values(step))
+        if step == STEPS - 3:
+            sink.flush()
+    if not unsealed:
+        sink.close()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    make(folder / "temporal", unsealed=False, block_steps=4)
+    make(folder / "portable", unsealed=False, block_steps=4, codec="portable")
+    make(folder / "journal", unsealed=True, block_steps=4)
+    make(folder / "memmap", unsealed=False, backend="memmap")

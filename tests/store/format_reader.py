@@ -1,0 +1,170 @@
+"""A reader of runs written from docs/format.md alone: it imports nothing of trajectory_store. Slow and obvious."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+from numcodecs import blosc, zstd
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def table_entry(n):
+    for _ in range(8):
+        n = (n >> 1) ^ (0x82F63B78 if n & 1 else 0)
+    return n
+
+
+TABLE = [table_entry(n) for n in range(256)]
+ITEM = {"bfloat16": "<u2", "bool": "u1"}
+
+
+def storage(dtype):
+    return np.dtype(ITEM.get(dtype, dtype)).newbyteorder("<")
+
+
+def manifest(run):
+    line = (run / "manifest.json").read_bytes()
+    head, body = line[: len('{"crc32c":"XXXXXXXX","manifest":')], line[len('{"crc32c":"XXXXXXXX","manifest":') : -2]
+    assert head == b'{"crc32c":"%08x","manifest":' % crc32c(body)
+    assert line[-2:] == b"}\n"
+    return json.loads(body)
+
+
+def is_due(series, step):
+    steps = series["steps"]
+    if steps is None:
+        return True
+    if isinstance(steps, int):
+        return step % steps == 0
+    if isinstance(steps, dict):
+        return step in range(steps["start"], steps["stop"], steps["step"])
+    return step in steps
+
+
+def read(run):
+    """Series name → {step: row of bit patterns}, static name → bit patterns."""
+    m = manifest(Path(run))
+    assert (m["format"], m["version"]) == ("trajectory-store", 1)
+    return (read_zarr if m["backend"] == "zarr" else read_memmap)(Path(run), m)
+
+
+def read_zarr(run, m):
+    rows = {}
+    for name, series in m["spec"]["series"].items():
+        due = [step for step in range(m["sealed_until"]) if is_due(series, step)]
+        rows[name] = dict(zip(due, sealed(run, m, name, series, len(due)), strict=True))
+    frames(run, m, rows)
+    static = {}
+    for name, array in m["static"].items():
+        chunk = run.joinpath("static", name, "c", *["0"] * len(array["shape"])).read_bytes()
+        assert crc32c(chunk) == int(array["crc32c"], 16)
+        raw = zstd.decompress(chunk[:-4])
+        static[name] = np.frombuffer(raw, storage(array["dtype"])).reshape(array["shape"])
+    return rows, static
+
+
+def sealed(run, m, name, series, n_rows):
+    shape, dtype = series["shape"], storage(series["dtype"])
+    row_bytes = int(np.prod(shape, dtype=int)) * dtype.itemsize
+    block = m["block_steps"]
+    if series["steps"] is not None:
+        block = min(block, max(1, (16 << 20) // row_bytes))
+    tile = min(shape[0], max(1, 8192 // (row_bytes // shape[0]))) if shape else None
+    n_tiles = -(-shape[0] // tile) if shape else 1
+    chunk_shape = (block, *((tile, *shape[1:]) if shape else ()))
+    out = np.empty((n_rows, *shape), dtype)
+    assert len(m["blocks"][name]) == -(-n_rows // block)
+    for b, (n_bytes, crc) in enumerate(m["blocks"][name]):
+        data = run.joinpath(name, "c", str(b), *["0"] * len(shape)).read_bytes()
+        assert (len(data), crc32c(data)) == (n_bytes, int(crc, 16))
+        index = data[-(16 * n_tiles + 4) :]
+        assert struct.unpack("<I", index[-4:])[0] == crc32c(index[:-4])
+        for t in range(n_tiles):
+            offset, size = struct.unpack_from("<QQ", index, 16 * t)
+            chunk = data[offset : offset + size]
+            assert struct.unpack("<I", chunk[-4:])[0] == crc32c(chunk[:-4])
+            decoded = DECODE[m["codec"]](chunk[:-4], chunk_shape, dtype)
+            part = out[b * block : (b + 1) * block]
+            if shape:
+                part = part[:, t * tile : (t + 1) * tile]
+                part[:] = decoded[: part.shape[0], : part.shape[1]]
+            else:
+                part[:] = decoded[: part.shape[0]]
+    return out
+
+
+def decode_temporal(payload, shape, dtype):
+    k = dtype.itemsize
+    planes = np.frombuffer(zstd.decompress(payload), "u1").reshape(shape[0], k, -1).astype("u8")
+    z = sum(planes[:, b] << np.uint64(8 * b) for b in range(k))
+    top = np.uint64(2 ** (8 * k) - 1)
+    x = z.copy()
+    for t in range(1, shape[0]):
+        d = (z[t] >> np.uint64(1)) ^ np.where(z[t] & np.uint64(1), top, np.uint64(0))
+        x[t] = (x[t - 1] + d) & top
+    return x.astype(f"<u{k}").view(dtype).reshape(shape)
+
+
+def decode_portable(payload, shape, dtype):
+    return np.moveaxis(np.frombuffer(blosc.decompress(payload), dtype).reshape(*shape[1:], shape[0]), -1, 0)
+
+
+DECODE = {"temporal": decode_temporal, "portable": decode_portable}
+
+
+def headers(data, m, with_rows):
+    """(kind, step, synced, {series: (crc, row bytes)}) of each record."""
+    at = 0
+    while at < len(data):
+        magic, kind, n, step, synced = struct.unpack_from("<4sHHqq", data, at)
+        assert magic == b"TJr1"
+        crcs = struct.unpack_from(f"<{n}I", data, at + 24)
+        assert struct.unpack_from("<I", data, at + 24 + 4 * n)[0] == crc32c(data[at : at + 24 + 4 * n])
+        at += 28 + 4 * n
+        rows = {}
+        due = [name for name, s in m["spec"]["series"].items() if is_due(s, step)] if kind == 1 else []
+        assert len(due) == n
+        for name, crc in zip(due, crcs, strict=True):
+            series = m["spec"]["series"][name]
+            size = int(np.prod(series["shape"], dtype=int)) * storage(series["dtype"]).itemsize if with_rows else 0
+            rows[name] = (crc, data[at : at + size])
+            at += size
+        yield kind, step, synced, rows
+
+
+def frames(run, m, out):
+    for path in sorted((run / "journal").iterdir()):
+        for kind, step, _, rows in headers(path.read_bytes(), m, with_rows=True):
+            if kind == 1 and step >= m["sealed_until"]:
+                for name, (crc, raw) in rows.items():
+                    series = m["spec"]["series"][name]
+                    assert crc32c(raw) == crc
+                    out[name][step] = np.frombuffer(raw, storage(series["dtype"])).reshape(series["shape"])
+
+
+def read_memmap(run, m):
+    data = (run / "frames.safetensors").read_bytes()
+    n = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + n])
+
+    def tensor(name, dtype):
+        start, stop = header[name]["data_offsets"]
+        raw = data[8 + n + start : 8 + n + stop]
+        return np.frombuffer(raw, storage(dtype)).reshape(header[name]["shape"])
+
+    rows = {name: {} for name in m["spec"]["series"]}
+    every = {name: tensor(name, series["dtype"]) for name, series in m["spec"]["series"].items()}
+    for kind, step, _, crcs in headers((run / "commits").read_bytes(), m, with_rows=False):
+        if kind == 1:
+            for name, (crc, _) in crcs.items():
+                row = every[name][len(rows[name])]
+                assert crc32c(row.tobytes()) == crc
+                rows[name][step] = row
+    return rows, {name: tensor(name, array["dtype"]) for name, array in m["static"].items()}
