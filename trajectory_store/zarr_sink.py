@@ -245,6 +245,7 @@ class ZarrSink(SinkContext):
     # Recovery.
 
     def _recover(self) -> Recovery:
+        (self._folder / journal.FOLDER).mkdir(exist_ok=True)  # empty in a closed run: some ways of copying drop it
         segments = [self._segment(first_step) for first_step in journal.segment_steps(self._folder / journal.FOLDER)]
         with contextlib.ExitStack() as stack:
             for segment in segments:
