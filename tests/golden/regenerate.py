@@ -36,20 +36,25 @@ def values(step: int) -> dict[str, np.ndarray]:
     return {name: value for name, value in frame.items() if SERIES[name].is_due(step)}
 
 
-def make(path: Path, *, unsealed: bool, **options: object) -> None:
-    """Record one golden; `unsealed` leaves the last steps in the journal, as a killed process does."""
+def n_steps(kind: str) -> int:
+    """How many steps a golden has: the one that shows a journal lacks its last, so that its block stays open."""
+    return STEPS - 1 if kind == "journal" else STEPS
+
+
+def make(path: Path, **options: object) -> None:
+    """Record one golden, "journal" without closing it, as a killed process does."""
     sink = ts.create(path, SERIES, steps=STEPS, static=STATIC, attrs={"golden": path.name}, **options)  # type: ignore[arg-type]
-    for step in range(STEPS):
+    for step in range(n_steps(path.name)):
         sink.append(step, **values(step))
         if step == STEPS - 3:
             sink.flush()
-    if not unsealed:
+    if path.name != "journal":
         sink.close()
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    make(folder / "temporal", unsealed=False, block_steps=4)
-    make(folder / "portable", unsealed=False, block_steps=4, codec="portable")
-    make(folder / "journal", unsealed=True, block_steps=4)
-    make(folder / "memmap", unsealed=False, backend="memmap")
+    make(folder / "temporal", block_steps=4)
+    make(folder / "portable", block_steps=4, codec="portable")
+    make(folder / "journal", block_steps=4)
+    make(folder / "memmap", backend="memmap")

@@ -140,7 +140,7 @@ def headers(data, m, with_rows):
 
 
 def frames(run, m, out):
-    for path in sorted((run / "journal").iterdir()):
+    for path in sorted((run / "journal").glob("*")):
         for kind, step, _, rows in headers(path.read_bytes(), m, with_rows=True):
             if kind == 1 and step >= m["sealed_until"]:
                 for name, (crc, raw) in rows.items():
