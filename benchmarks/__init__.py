@@ -1,0 +1,1 @@
+"""Measurements of this package beside what a researcher would use instead: see README.md here."""
