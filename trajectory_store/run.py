@@ -1,5 +1,6 @@
 """A run as its readers see it: series as lazy arrays over sealed chunks plus the tail."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,16 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
         return Run(SafetensorsSource(where))
     backend = manifests.load(where).backend
     return Run(ZarrSource(where) if backend == "zarr" else MemmapSource(where))
+
+
+@contextlib.contextmanager
+def opened(run: "Run | str | os.PathLike[str]") -> "Iterator[Run]":
+    """A run as it was given, or one opened from its path and closed at the end of the block."""
+    if isinstance(run, Run):
+        yield run
+        return
+    with open_run(run) as own:
+        yield own
 
 
 class Run:
@@ -182,6 +193,11 @@ class LazySeries:
     def bits(self) -> "LazySeries":
         """The same series as bit patterns: uint16 for bfloat16, and the unsigned integer of its size for any other."""
         return LazySeries(self._source, self.name, np.dtype(f"<u{self.dtype.itemsize}"))
+
+    @property
+    def path(self) -> Path:
+        """The run's folder, or the safetensors file."""
+        return self._source.path
 
     @property
     def block_rows(self) -> int:

@@ -22,11 +22,11 @@ from .spec import DTYPES, RunSpec, Series
 
 
 class SafetensorsSource:
-    """One safetensors file, mapped for reading."""
+    """One safetensors file, mapped for reading; with `like`, its tensors are the series and steps declared there."""
 
     backend = "safetensors"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, like: RunSpec | None = None) -> None:
         self.path = path
         try:
             with path.open("rb") as file:
@@ -36,17 +36,20 @@ class SafetensorsSource:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
         except MalformedFileError as error:
             raise MalformedFileError(f"{path}: {error}") from error
+        self._spec = (_spec_like(like, self._tensors) if like is not None else None) or self._guess_spec()
+        self.static_names = [name for name in self._tensors if name not in self._spec.series]
+
+    def _guess_spec(self) -> RunSpec:
         recorded = _recorded_along_steps(self._tensors)
-        self.static_names = [name for name in self._tensors if name not in recorded]
         if not recorded:
-            raise MalformedFileError(f"{path}: no tensor in it has a first axis of steps")
+            raise MalformedFileError(f"{self.path}: no tensor in it has a first axis of steps")
         try:
-            self._spec = RunSpec(
+            return RunSpec(
                 {name: Series(t.shape[1:], t.dtype) for name, t in recorded.items()},
                 steps=next(iter(recorded.values())).shape[0],
             )
         except SpecError as error:
-            raise MalformedFileError(f"{path}: cannot be read as a run: {error}") from error
+            raise MalformedFileError(f"{self.path}: cannot be read as a run: {error}") from error
 
     @property
     def spec(self) -> RunSpec:
@@ -64,6 +67,11 @@ class SafetensorsSource:
     def static(self, name: str) -> npt.NDArray[Any]:
         tensor = self._tensors[name]
         return self._view(tensor).copy().view(DTYPES[tensor.dtype])
+
+    def mapped(self, name: str) -> npt.NDArray[Any]:
+        """One tensor in its logical dtype, not read yet and not to be written to."""
+        tensor = self._tensors[name]
+        return self._view(tensor).view(DTYPES[tensor.dtype])
 
     def block_rows(self, name: str) -> int:
         return max(1, min(256, BLOCK_BYTES // self._spec.series[name].row_bytes))
@@ -89,6 +97,24 @@ class SafetensorsSource:
     def _view(self, tensor: Tensor) -> npt.NDArray[Any]:
         data = self._mapped[tensor.offset : tensor.offset + tensor.n_bytes]
         return data.view(tensor.storage_dtype).reshape(tensor.shape)
+
+
+def _spec_like(like: RunSpec, tensors: Mapping[str, Tensor]) -> RunSpec | None:
+    """The declaration of a file that was exported from such a run, or begins as one; None where its rows do not fit."""
+    recorded = {name: tensors[name] for name in like.series if name in tensors and tensors[name].shape}
+    n_rows = {name: tensor.shape[0] for name, tensor in recorded.items() if tensor.shape[0]}
+    try:
+        steps = max(int(like.series[name].steps_of(n - 1, n)[0]) + 1 for name, n in n_rows.items())
+        if any(like.series[name].rows_before(steps) != tensor.shape[0] for name, tensor in recorded.items()):
+            return None
+        series = {}
+        for name, n in n_rows.items():
+            declared = like.series[name].steps
+            cut = declared if declared is None or isinstance(declared, int) else declared[:n]
+            series[name] = Series(tensors[name].shape[1:], tensors[name].dtype, steps=cut)
+        return RunSpec(series, steps)
+    except (ValueError, IndexError):  # no rows, more rows than steps declared, or a shape that no series can have
+        return None
 
 
 def _recorded_along_steps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

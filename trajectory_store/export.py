@@ -1,0 +1,156 @@
+"""A run as one safetensors file, byte for byte what `save_file` writes for the same tensors, in constant memory.
+
+Every series and every static array becomes a tensor of its name. bfloat16 is declared as asked for, its bits never
+change; widening to float32 is exact. The file appears whole and synced, or not at all.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import bf16, files, safetensors_format
+from .errors import RunExistsError, SeriesNotFoundError, StepNotRecordedError, UsageError
+from .progress import Meter, Progress
+from .run import LazySeries, Run, opened
+from .selection import Indices, pieces
+from .spec import Series
+from .static import dtype_name
+
+DTYPES = ("uint16", "bfloat16")
+"""How a bfloat16 series can be declared in the file."""
+
+PIECE_BYTES = 32 << 20
+"""Read and written at once; beside it a zarr run's cache holds the tiles of one block."""
+
+
+def export_safetensors(
+    run: Run | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    dtype: str = "uint16",
+    steps: slice | None = None,
+    widen: Iterable[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a run to a safetensors file, equal to `safetensors.torch.save_file` of its arrays; returns the path.
+
+    dtype: what bfloat16 is declared as, "uint16" (the notebooks' way) or "bfloat16"; the bits are the same. steps: a
+    slice of step numbers, as numpy takes it from the steps 0 to the last recorded one, but forwards only. widen:
+    bfloat16 series and static arrays to write as float32, exactly. The file's mode respects the umask, its space is
+    reserved first, and it is synced and renamed into place; memory is bounded by a block of the run.
+
+    Raises UsageError on a wrong option or a path inside the run, RunExistsError where something is at `path` and
+    `overwrite` is not set, StepNotRecordedError where `steps` selects none, DamageError where the run is damaged, and
+    StorageError where the disk refuses; nothing is left behind then.
+    """
+    target = Path(path)
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r}: bfloat16 is exported as {' or '.join(map(repr, DTYPES))}")
+    with opened(run) as source:
+        _check_target(target, source.path, overwrite=overwrite)
+        _check_widened(source, widened := {widen} if isinstance(widen, str) else set(widen))
+        wanted = _wanted_steps(source, steps)
+        rows = {name: _rows_at(series, wanted) for name, series in source.series.items()}
+        shapes = {name: (series.dtype, (len(rows[name]), *series.shape)) for name, series in source.series.items()}
+        shapes |= {name: (dtype_name(array.dtype), array.shape) for name, array in source.static.items()}
+        declared = {
+            name: (_declared(own, dtype, is_widened=name in widened), shape) for name, (own, shape) in shapes.items()
+        }
+        header, tensors = safetensors_format.layout(declared)
+        n_bytes = len(header) + sum(tensor.n_bytes for tensor in tensors.values())
+        meter = Meter(n_bytes, progress)
+        with files.write_in_place_atomically(target, n_bytes) as descriptor:
+            offset = files.write_all(descriptor, [header], 0)
+            meter.add(offset)
+            for name in tensors:
+                for part in _parts(source, name, rows.get(name)):
+                    values = bf16.to_float32(part) if name in widened else part
+                    offset = files.write_all(descriptor, [values], offset)
+                    meter.add(values.nbytes)
+    return target
+
+
+def _parts(run: Run, name: str, rows: Indices | None) -> Iterator[npt.NDArray[Any]]:
+    """The bit patterns of a tensor in order: of a series some rows at a time, of a static array all."""
+    if rows is None:
+        array = np.ascontiguousarray(run.static[name])
+        yield array.view(f"<u{array.dtype.itemsize}")
+        return
+    patterns = run[name].bits
+    at_once = _rows_at_once(patterns)
+    for piece, _, positions in pieces(rows, at_once):
+        first = piece * at_once
+        if isinstance(positions, slice):
+            yield patterns[slice(first + positions.start, first + positions.stop, positions.step)]
+        else:
+            yield patterns[first + positions]
+
+
+def _rows_at_once(series: LazySeries) -> int:
+    """A whole block's rows, halved until they fit."""
+    n_rows = series.block_rows
+    while n_rows > 1 and n_rows * series.spec.row_bytes > PIECE_BYTES:
+        n_rows = -(-n_rows // 2)
+    return n_rows
+
+
+def _declared(own: str, bfloat16_as: str, *, is_widened: bool) -> str:
+    if is_widened:
+        return "float32"
+    return bfloat16_as if own == "bfloat16" else own
+
+
+def _wanted_steps(run: Run, steps: slice | None) -> range:
+    """The step numbers that a slice selects from 0 to the last recorded step."""
+    if steps is not None and not isinstance(steps, slice):
+        raise UsageError(f"steps={steps!r}: give a slice of step numbers, such as slice(1000, 2000)")
+    recorded = run.steps
+    if len(recorded) == 0:
+        raise StepNotRecordedError(f"{run.path}: no step is recorded yet, so there is nothing to export")
+    n_steps = int(recorded[-1]) + 1
+    try:
+        wanted = range(*(steps or slice(None)).indices(n_steps))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"steps={steps!r}: {error}") from error
+    if wanted.step < 1:
+        raise UsageError(f"steps={steps!r}: a run is exported forwards; give a step ≥ 1")
+    if len(wanted) == 0:
+        raise StepNotRecordedError(f"{run.path}: {steps} selects none of the steps 0 to {n_steps - 1}")
+    return wanted
+
+
+def _rows_at(series: Series, steps: range) -> Indices:
+    """The rows of a series at some of the steps, in order."""
+    if series.steps is None:
+        return steps
+    first, last = series.rows_before(steps[0]), series.rows_before(steps[-1] + 1)
+    due = series.steps_of(first, last)
+    is_wanted = (due - steps.start) % steps.step == 0
+    return range(first, last) if is_wanted.all() else first + np.flatnonzero(is_wanted)
+
+
+def _check_widened(run: Run, widened: set[str]) -> None:
+    dtypes = {name: series.dtype for name, series in run.series.items()}
+    dtypes |= {name: dtype_name(array.dtype) for name, array in run.static.items()}
+    for name in sorted(widened):
+        if name not in dtypes:
+            raise SeriesNotFoundError(f"{run.path}: no series {name!r} to widen; it has {', '.join(sorted(dtypes))}")
+        if dtypes[name] != "bfloat16":
+            raise UsageError(f"{run.path}: series {name!r} is {dtypes[name]}; only bfloat16 is widened to float32")
+
+
+def _check_target(path: Path, run_path: Path, *, overwrite: bool) -> None:
+    where, run_where = path.resolve(), run_path.resolve()
+    if where == run_where or run_where in where.parents:
+        raise UsageError(f"{path}: belongs to the run that is exported; choose another path")
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_file():
+        raise RunExistsError(f"{path}: exists and is not a file; choose another path")
+    if not overwrite:
+        raise RunExistsError(f"{path}: already exists; choose another path, or overwrite it")
