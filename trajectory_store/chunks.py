@@ -8,10 +8,10 @@ a whole one; it is replaced, never appended to, when more of its rows are sealed
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ TILE_ROW_BYTES = 8 << 10
 
 _INDEX_ENTRY = struct.Struct("<QQ")
 _CRC = struct.Struct("<I")
+_MAX_OVERHEAD = 4096
 
 
 def block_steps_for(series: Sequence[Series]) -> int:
@@ -81,6 +82,26 @@ class Layout:
     def decoded_tile_bytes(self) -> int:
         """Bytes of one decoded tile."""
         return math.prod(self.tile_shape) * self.series.storage_dtype.itemsize
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index at the end of a block's file, its checksum included."""
+        return self.n_tiles * _INDEX_ENTRY.size + _CRC.size
+
+    @property
+    def most_chunk_bytes(self) -> int:
+        """What a chunk can take at most, however badly it compresses."""
+        return 2 * self.decoded_tile_bytes + _MAX_OVERHEAD
+
+    def rows_in(self, block: int, n_rows: int) -> int:
+        """How many of a series' first `n_rows` rows are in a block."""
+        return min(self.block_rows, n_rows - block * self.block_rows)
+
+    def describe(self, block: int, n_rows: int | None = None) -> str:
+        """The steps that a block is for, or that its first `n_rows` rows are, for messages."""
+        first = block * self.block_rows
+        steps = self.series.steps_of(first, first + (n_rows or self.block_rows))
+        return f"steps {steps[0]} to {steps[-1]} of series {self.name!r}"
 
     def block_path(self, run_folder: Path, block: int) -> Path:
         """The file of a block, under Zarr's default chunk key."""
@@ -161,20 +182,25 @@ def write_block(
     spans: the rows in order, as arrays of shape (n, …); one tile is in memory beside them. Synced unless told.
     """
     path = layout.block_path(run_folder, block)
-    codec = codec_named(layout.codec_name)
-    with files.storage_errors("create", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    crc, index = 0, b""
+    files.make_folders(path.parent, sync=sync)
+    n_bytes = crc = 0
     with files.write_atomically(path, sync=sync) as file:
-        for tile in range(layout.n_tiles):
-            chunk = codec.encode(_gather_tile(layout, spans, tile))
-            index += _INDEX_ENTRY.pack(file.tell(), len(chunk))
-            file.write(chunk)
-            crc = crc32c(chunk, crc)
-        index += _CRC.pack(crc32c(index))
-        file.write(index)
-        n_bytes = file.tell()
-    return Block(n_bytes, crc32c(index, crc))
+        for part in encode_block(layout, spans):
+            n_bytes += file.write(part)
+            crc = crc32c(part, crc)
+    return Block(n_bytes, crc)
+
+
+def encode_block(layout: Layout, spans: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
+    """The bytes of a block's file in parts: its chunks, then the index of them."""
+    codec = codec_named(layout.codec_name)
+    offset, index = 0, b""
+    for tile in range(layout.n_tiles):
+        chunk = codec.encode(_gather_tile(layout, spans, tile))
+        index += _INDEX_ENTRY.pack(offset, len(chunk))
+        offset += len(chunk)
+        yield chunk
+    yield index + _CRC.pack(crc32c(index))
 
 
 def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -> npt.NDArray[Any]:
@@ -194,50 +220,56 @@ def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -
     return patterns
 
 
-def read_index(path: Path, layout: Layout) -> list[tuple[int, int]]:
+def file_bytes(run_folder: Path, layout: Layout, block: int) -> int:
+    """The size of a block's file now."""
+    with _opened(run_folder, layout, block) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def read_index(run_folder: Path, layout: Layout, block: int) -> list[tuple[int, int]]:
     """(offset, size) of each chunk of a block's file, checked against its checksum and the file's size."""
-    size = layout.n_tiles * _INDEX_ENTRY.size
-    with _opened(path) as file:
+    with _opened(run_folder, layout, block) as file:
         n_bytes = os.fstat(file.fileno()).st_size
-        data = os.pread(file.fileno(), size + _CRC.size, max(0, n_bytes - size - _CRC.size))
-    if len(data) != size + _CRC.size or _CRC.unpack_from(data, size)[0] != crc32c(data[:size]):
-        raise DamageError(f"{path}: the index of its chunks fails its checksum")
-    index = list(_INDEX_ENTRY.iter_unpack(data[:size]))
-    if any(offset + length > n_bytes - size - _CRC.size for offset, length in index):
-        raise DamageError(f"{path}: the index of its chunks points outside of the file")
+        data = os.pread(file.fileno(), layout.index_bytes, max(0, n_bytes - layout.index_bytes))
+    return parse_index(run_folder, layout, block, data, n_bytes)
+
+
+def parse_index(run_folder: Path, layout: Layout, block: int, data: bytes, n_bytes: int) -> list[tuple[int, int]]:
+    """The same from the last bytes of a file of `n_bytes` bytes."""
+    entries, end = data[: -_CRC.size], n_bytes - layout.index_bytes
+    if len(data) != layout.index_bytes or _CRC.pack(crc32c(entries)) != data[-_CRC.size :]:
+        raise _damaged(run_folder, layout, block, "the index of its chunks fails its checksum")
+    index = list(_INDEX_ENTRY.iter_unpack(entries))
+    if any(offset + size > end or size > layout.most_chunk_bytes for offset, size in index):
+        raise _damaged(run_folder, layout, block, "the index of its chunks points outside of the file")
     return index
 
 
-def read_tile(path: Path, layout: Layout, tile: int, place: tuple[int, int]) -> DecodedTile:
-    """Decompress one chunk of a block's file; DamageError names the file and the tokens."""
+def read_tile(run_folder: Path, layout: Layout, block: int, tile: int, place: tuple[int, int]) -> DecodedTile:
+    """Decompress one chunk of a block's file; DamageError names the file, the steps and the tokens."""
     offset, size = place
-    with _opened(path) as file:
+    with _opened(run_folder, layout, block) as file:
         chunk = os.pread(file.fileno(), size, offset)
+    return decode_chunk(run_folder, layout, block, tile, chunk)
+
+
+def decode_chunk(run_folder: Path, layout: Layout, block: int, tile: int, chunk: bytes) -> DecodedTile:
+    """The same from the chunk's bytes."""
     try:
         return codec_named(layout.codec_name).decode(chunk, layout.tile_shape, layout.series.storage_dtype)
     except DamageError as error:
         first = tile * layout.tile_tokens
-        tokens = f"entries {first} to {first + layout.tile_tokens - 1}" if layout.series.shape else "values"
-        raise DamageError(f"{path}, byte {offset}: {tokens} of series {layout.name!r}: {error}") from error
+        tokens = f"entries {first} to {first + layout.tile_tokens - 1}: " if layout.series.shape else ""
+        raise _damaged(run_folder, layout, block, f"{tokens}{error}") from error
 
 
-def _opened(path: Path) -> Any:
+def _opened(run_folder: Path, layout: Layout, block: int) -> IO[bytes]:
     try:
-        return path.open("rb", buffering=0)
-    except FileNotFoundError as error:
-        raise DamageError(f"{path}: the file is missing; restore it from a copy") from error
+        return files.open_plain(layout.block_path(run_folder, block))
+    except OSError as error:
+        raise _damaged(run_folder, layout, block, f"the file cannot be read: {error.strerror}") from error
 
 
-def read_rows(run_folder: Path, layout: Layout, block: int, n_rows: int) -> npt.NDArray[Any]:
-    """The first `n_rows` rows of a block as bit patterns, shape (n_rows, …)."""
+def _damaged(run_folder: Path, layout: Layout, block: int, what: str) -> DamageError:
     path = layout.block_path(run_folder, block)
-    rows = np.empty((n_rows, *layout.series.shape), dtype=layout.series.storage_dtype)
-    for tile, place in enumerate(read_index(path, layout)):
-        first = tile * layout.tile_tokens
-        decoded = read_tile(path, layout, tile, place).rows(n_rows)
-        if layout.series.shape:
-            part = rows[:, first : first + layout.tile_tokens]
-            part[:] = decoded[:, : part.shape[1]]
-        else:
-            rows[:] = decoded
-    return rows
+    return DamageError(f'{path}, {layout.describe(block)}: {what}; run "trajectory-store check"')

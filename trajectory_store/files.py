@@ -1,23 +1,28 @@
 """The only caller of write, fsync, rename, truncate, unlink and lock: the seam that tests break.
 
 Every change a run makes on disk goes through `disk`, so a test that swaps it (`files.disk = …`) can stop at the n-th
-call, forget what was not synced, tear a write or fill the disk. Calls raise StorageError with the path and the cause.
+call, forget what was not synced, tear a write or fill the disk; only the file `lock`, whose bytes mean nothing, does
+not. Calls raise StorageError with the path and the cause.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
+import stat
 import sys
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import RunLockedError, StorageError
 
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 _REMEDIES = {
     errno.ENOSPC: "make room and resume",
     errno.EDQUOT: "raise the quota or make room, and resume",
@@ -41,6 +46,21 @@ def storage_errors(verb: str, path: Path) -> Iterator[None]:
         wrapped = StorageError(message)
         wrapped.errno = error.errno
         raise wrapped from error
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """A plain file, open for reading, unbuffered; OSError on anything else.
+
+    A named pipe or a device in a folder that came from elsewhere would block its reader, or never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        return os.fdopen(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 class Disk:
@@ -168,6 +188,20 @@ def write_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
             disk.sync_folder(path.parent)
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file is what an atomic write left that did not finish."""
+    return _PARTIAL.fullmatch(path.name) is not None
+
+
+def remove_partials(folder: Path) -> list[Path]:
+    """Remove what atomic writes left in a folder and below it that did not finish; returns what was there."""
+    partials = [path for path in sorted(folder.rglob(".*.partial")) if is_partial(path)]
+    for path in partials:
+        with storage_errors("remove", path):
+            disk.unlink(path)
+    return partials
+
+
 @contextlib.contextmanager
 def write_in_place_atomically(path: Path, n_bytes: int) -> Iterator[int]:
     """The descriptor of a file of `n_bytes` zeros, its space reserved; it becomes `path` as in `write_atomically`."""
@@ -183,31 +217,62 @@ def put(path: Path, data: Any, *, sync: bool = True) -> None:
         file.write(data)
 
 
+def make_folders(path: Path, *, sync: bool = True) -> None:
+    """Create a folder and its parents where they are missing, each one's name synced unless told."""
+    if path.is_dir():
+        return
+    make_folders(path.parent, sync=sync)
+    with storage_errors("create", path):
+        try:
+            disk.make_folder(path)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        if sync:  # without it: the files in the folder are synced and cannot be found
+            disk.sync_folder(path.parent)
+
+
 @contextlib.contextmanager
 def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A sibling folder to fill; it becomes `path` when the block ends without an error, and is removed otherwise.
 
-    With `overwrite` what was at `path` is moved aside first and removed last, so that `path` is always whole.
+    With `overwrite` what was at `path` is moved aside first, moved back on an error, and removed last. Only a crash
+    between the two renames leaves nothing at `path`; what was there is then beside it, as `.NAME.XXXXXXXX.replaced`.
     """
     with storage_errors("create", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         mark = uuid.uuid4().hex[:8]
         partial = path.with_name(f".{path.name}.{mark}.partial")
+        aside = path.with_name(f".{path.name}.{mark}.replaced") if overwrite and path.exists() else None
         disk.make_folder(partial)
         try:
             yield partial
-            disk.sync_folder(partial)
-            old = path.with_name(f".{path.name}.{mark}.replaced") if overwrite and path.exists() else None
-            if old is not None:
-                disk.rename(path, old)
-            disk.rename(partial, path)
+            disk.sync_folder(partial)  # without it: a folder in which names are missing
+            _put_in_place(partial, path, aside)
         except BaseException:
             with contextlib.suppress(OSError):
                 disk.remove_tree(partial)
             raise
-        disk.sync_folder(path.parent)
-        if old is not None:
-            disk.remove_tree(old)
+        if aside is not None:
+            disk.remove_tree(aside)
+
+
+def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
+    """Rename `partial` to `path`, and what was there to `aside`; after an error everything is as before."""
+    if aside is not None:
+        disk.rename(path, aside)
+    try:
+        disk.rename(partial, path)
+        try:
+            disk.sync_folder(path.parent)  # without it: what is written into the folder from now on has no name
+        except BaseException:
+            disk.rename(path, partial)
+            raise
+    except BaseException:
+        if aside is not None:
+            with contextlib.suppress(OSError):
+                disk.rename(aside, path)
+        raise
 
 
 def _lock_exclusively(descriptor: int) -> None:
@@ -231,26 +296,28 @@ class WriterLock:
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
         with storage_errors("lock", path):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
             try:
                 _lock_exclusively(self._descriptor)
             except BlockingIOError as error:
                 holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
-                os.close(self._descriptor)
+                self.release()
                 raise RunLockedError(
                     f"{folder}: another process writes this run ({holder or 'unknown'}); wait for it or stop it"
                 ) from error
             except BaseException:
-                os.close(self._descriptor)
+                self.release()
                 raise
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # on a full disk the holder goes without a name
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        _locks.add(self)
 
     @staticmethod
     def is_held(folder: Path) -> bool:
         """Whether some process writes this run now."""
         try:
-            descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return False
         try:
@@ -266,3 +333,15 @@ class WriterLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+_locks: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+
+
+def _release_inherited() -> None:
+    """A forked worker, of a data loader say, would keep its parent's lock after the parent's death."""
+    for lock in _locks:
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_inherited)

@@ -23,7 +23,7 @@ from .spec import Frame, RunSpec
 
 FOLDER = "journal"
 _NAME_DIGITS = 12
-_SEARCH_BYTES = 1 << 20
+_COPY_BYTES = 1 << 20
 
 
 def segment_path(folder: Path, first_step: int) -> Path:
@@ -37,6 +37,8 @@ def segment_steps(folder: Path) -> list[int]:
         names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise DamageError(f"{folder}: cannot be read: {error.strerror}") from error
     return sorted(int(n) for n in names if len(n) == _NAME_DIGITS and n.isascii() and n.isdigit())
 
 
@@ -62,25 +64,28 @@ class Segment:
         self.first_step = int(path.name)
         self._stop_step = (self.first_step // block_steps + 1) * block_steps
         self._spec = spec
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._file = files.open_plain(path)
+        except FileNotFoundError:  # sealed and removed meanwhile
+            raise
+        except OSError as error:
+            raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
         self.entries: list[Entry] = []
         self.synced_step = -1
         self.end = 0  # where the last record that was read ends
 
     def close(self) -> None:
         """Close the file; harmless when called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
     @property
     def n_bytes(self) -> int:
         """The file's size now."""
-        return os.fstat(self._descriptor).st_size
+        return os.fstat(self._file.fileno()).st_size
 
     def is_linked(self) -> bool:
         """Whether the file still has a name: a writer may have removed it and begun another."""
-        return os.fstat(self._descriptor).st_nlink > 0
+        return os.fstat(self._file.fileno()).st_nlink > 0
 
     def scan(self) -> None:
         """Read the records after the last one read, verifying every checksum; call again to follow a live segment.
@@ -89,7 +94,8 @@ class Segment:
         """
         n_bytes = self.n_bytes
         while self.end < n_bytes:
-            found = self._next_head(self.end)
+            last = self.entries[-1].step if self.entries else self.first_step - 1
+            found = self._find_head(self.end, last)
             if found is None:
                 return
             offset, head = found
@@ -98,7 +104,7 @@ class Segment:
                 return
             if head.kind == record.FRAME:
                 is_sound = all(self._row_is_sound(offset, head, name) for name in head.rows)
-                if not is_sound and self._head_at(stop) is None:
+                if not is_sound and self._find_head(stop, head.step) is None:
                     return  # a frame that is being written, or was torn
                 self.entries.append(Entry(head.step, offset, self.end, head, is_sound))
             self.synced_step = max(self.synced_step, head.synced_step)
@@ -138,41 +144,23 @@ class Segment:
             starts = starts[n:]
         return spans
 
-    def _next_head(self, offset: int) -> tuple[int, Record] | None:
-        """The record at `offset` or, where that is none, the first sound header behind it that can follow."""
-        head = self._head_at(offset)
-        if head is not None and self._can_follow(head):
-            return offset, head
-        for candidate in self._offsets_of_magic(offset + 1):
-            head = self._head_at(candidate)
-            if head is not None and self._can_follow(head):
-                return candidate, head
-        return None
+    def _find_head(self, offset: int, last_step: int) -> tuple[int, Record] | None:
+        """The first sound header from `offset` on that can be in this segment behind `last_step`."""
 
-    def _can_follow(self, head: Record) -> bool:
-        if head.kind == record.SYNC:
-            return True
-        last = self.entries[-1].step if self.entries else self.first_step - 1
-        return last < head.step < self._stop_step
+        def can_follow(head: Record) -> bool:
+            if head.kind == record.SYNC:
+                return head.step < self._stop_step
+            return last_step < head.step < self._stop_step
 
-    def _head_at(self, offset: int) -> Record | None:
-        return record.parse_head(self._spec, self._read(offset, record.largest_head_bytes(self._spec)))
+        return record.find_head(self._spec, self._read, offset, can_follow)
 
     def _row_is_sound(self, offset: int, head: Record, name: str) -> bool:
         start, crc = head.rows[name]
         return crc32c(self._read(offset + start, self._spec.series[name].row_bytes)) == crc
 
-    def _offsets_of_magic(self, start: int) -> Iterator[int]:
-        overlap = len(record.MAGIC) - 1
-        while len(data := self._read(start, _SEARCH_BYTES + overlap)) > overlap:
-            at = data.find(record.MAGIC)
-            while 0 <= at < _SEARCH_BYTES:
-                yield start + at
-                at = data.find(record.MAGIC, at + 1)
-            start += _SEARCH_BYTES
-
     def _read(self, offset: int, size: int) -> bytes:
-        return os.pread(self._descriptor, size, offset)
+        with files.storage_errors("read", self.path):
+            return os.pread(self._file.fileno(), size, offset)
 
 
 @dataclass
@@ -193,6 +181,10 @@ class Tail:
             raise DamageError(f'{segment.path}: step {step} was synced and is damaged; run "trajectory-store check"')
         return segment.row(index, name)
 
+    def end(self, sealed_until: int) -> int:
+        """Every due step before this one is sealed or in the tail."""
+        return next(reversed(self.places), sealed_until - 1) + 1
+
     def damaged(self) -> list[tuple[int, Path]]:
         """Steps that were synced and of which something is lost, with their segment's file."""
         return [
@@ -206,15 +198,17 @@ def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail
     """What the scanned `segments`, in order, hold from step `sealed_until` on.
 
     Frames count up to the first flaw that no sync covers: what lies behind it is torn off, as after a power loss. A
-    flaw before the last sync is damage: its steps are lost, and the steps around them stay.
+    flaw before the last sync is damage: its steps are lost, and the steps around them stay. A segment that begins
+    before `sealed_until` was sealed as a whole and only waits for its removal: nothing in it counts.
     """
     tail = Tail()
     synced_step = max((segment.synced_step for segment in segments), default=-1)
     expected = spec.next_due(sealed_until)
+    segments = [segment for segment in segments if segment.first_step >= sealed_until]
     for segment in segments:
         for index, entry in enumerate(segment.entries):
-            if entry.step < sealed_until:
-                continue
+            if entry.step in tail.places:
+                continue  # no writer of ours begins a segment before the last one's end
             if tail.torn_at is None and (entry.step != expected or not entry.is_sound):
                 if expected is None or expected > synced_step:
                     tail.torn_at = (segment, entry.after)
@@ -226,8 +220,12 @@ def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail
                 continue
             tail.places[entry.step] = (segment, index)
             expected = spec.next_due(entry.step + 1)
-        if tail.torn_at is None and segment.end < segment.n_bytes:
+        is_behind_sync = expected is None or expected > synced_step
+        if tail.torn_at is None and segment.end < segment.n_bytes and is_behind_sync:
             tail.torn_at = (segment, segment.end)
+    if tail.torn_at is None and segments and expected is not None:
+        for step in _due_between(spec, expected, synced_step + 1):  # the last frames that were synced are gone
+            tail.places[step] = (segments[-1], -1)
     return tail
 
 
@@ -253,6 +251,8 @@ class JournalWriter:
         self._folder_is_synced = True
         self._last_step = -1
         self._synced_step = -1
+        self._synced_bytes = 0
+        self._must_rewrite = False
 
     def start(self, first_step: int) -> None:
         """Begin a segment; a file of that name that an append could not finish is begun anew."""
@@ -262,8 +262,8 @@ class JournalWriter:
             if self._path.exists():
                 files.disk.unlink(self._path)
             self._descriptor = files.disk.create(self._path)
-        self._n_bytes = 0
-        self._folder_is_synced = False
+        self._n_bytes = self._synced_bytes = 0
+        self._folder_is_synced = self._must_rewrite = False
 
     def reopen(self, first_step: int, last_step: int, synced_step: int) -> None:
         """Go on with a segment that recovery left, whose last frame is `last_step`."""
@@ -272,7 +272,8 @@ class JournalWriter:
         with files.storage_errors("open", self._path):
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         self._n_bytes = os.fstat(self._descriptor).st_size
-        self._folder_is_synced = False
+        self._synced_bytes = 0
+        self._folder_is_synced = self._must_rewrite = False
         self._last_step, self._synced_step = last_step, synced_step
 
     def append(self, step: int, frame: Frame) -> None:
@@ -283,7 +284,7 @@ class JournalWriter:
             try:
                 self._sync(step)
             except OSError:
-                self._n_bytes = before  # not recorded: the next append takes its place
+                self._cut(before)  # not recorded: the next append takes its place
                 raise
         self._last_step = step
 
@@ -302,20 +303,39 @@ class JournalWriter:
 
     def _sync(self, step: int) -> None:
         with files.storage_errors("sync", self._path):
+            if self._must_rewrite:
+                rewrite(self._descriptor, self._synced_bytes, self._n_bytes)
+            self._must_rewrite = True
             files.disk.sync(self._descriptor)  # without it: the frames are lost
+            self._must_rewrite = False
             if not self._folder_is_synced:
                 files.disk.sync_folder(self._folder)  # without it: the segment's name is lost
                 self._folder_is_synced = True
-        self._synced_step = step
+        self._synced_step, self._synced_bytes = step, self._n_bytes
 
     def _write(self, buffers: list[Any]) -> None:
         with files.storage_errors("write", self._path):
             try:
                 self._n_bytes = files.write_all(self._descriptor, buffers, self._n_bytes)
             except OSError:
-                with contextlib.suppress(OSError):  # what was half written is torn either way
-                    files.disk.truncate(self._descriptor, self._n_bytes)
+                self._cut(self._n_bytes)
                 raise
+
+    def _cut(self, n_bytes: int) -> None:
+        self._n_bytes = n_bytes
+        with contextlib.suppress(OSError):  # what is behind is torn or overwritten either way
+            files.disk.truncate(self._descriptor, n_bytes)
+
+
+def rewrite(descriptor: int, start: int, stop: int) -> None:
+    """Write a part of a file over itself.
+
+    After a sync that failed the kernel may count the pages as written, so a second sync alone would succeed without
+    having stored them.
+    """
+    while start < stop:
+        data = os.pread(descriptor, min(_COPY_BYTES, stop - start), start)
+        start = files.write_all(descriptor, [data], start)
 
 
 def remove_segment(folder: Path, first_step: int) -> None:
@@ -325,11 +345,33 @@ def remove_segment(folder: Path, first_step: int) -> None:
         files.disk.unlink(path)
 
 
-def cut_segment(path: Path, n_bytes: int) -> None:
-    """Cut a torn tail off a segment."""
+def cut_tail(segments: list[Segment], tail: Tail) -> int:
+    """Cut what lies behind the last whole frame, remove segments without frames; returns the bytes torn off."""
+    dropped_bytes = 0
+    torn_segment, torn_offset = tail.torn_at or (None, 0)
+    is_behind = False
+    for segment in segments:
+        keep_bytes = 0 if is_behind else torn_offset if segment is torn_segment else segment.n_bytes
+        is_behind = is_behind or segment is torn_segment
+        dropped_bytes += segment.n_bytes - keep_bytes
+        if not any(entry.step in tail.places for entry in segment.entries):
+            remove_segment(segment.path.parent, segment.first_step)
+        elif keep_bytes < segment.n_bytes:
+            cut_file(segment.path, keep_bytes)
+    if tail.torn_at is not None:
+        folder = segments[0].path.parent
+        with files.storage_errors("sync", folder):
+            files.disk.sync_folder(folder)  # without it: segments that were dropped may come back
+    return dropped_bytes
+
+
+def cut_file(path: Path, n_bytes: int) -> None:
+    """Cut a torn tail off a file of records."""
     with files.storage_errors("cut", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             files.disk.truncate(descriptor, n_bytes)
+            # Without it: frames that were dropped may come back behind those that took their place.
+            files.disk.sync(descriptor)
         finally:
             os.close(descriptor)

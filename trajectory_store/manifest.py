@@ -4,6 +4,7 @@ What the manifest does not name does not exist, except the journal's tail. Layou
 """
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from .tiles import codec_named
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
-_MAX_BYTES = 1 << 28
+_MAX_BYTES = 1 << 26
 _MAX_BLOCK_STEPS = 1 << 20
+_MAX_TILE_BYTES = 1 << 31
+_MAX_STEPS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Manifest:
     def store(self, run_folder: Path, *, sync: bool = True) -> None:
         """Commit: replace the manifest of the run in one step, synced unless told."""
         body = json.dumps(self._to_json(), separators=(",", ":"), allow_nan=False).encode()
+        if len(body) > _MAX_BYTES - _FRAME_BYTES:
+            raise UsageError(
+                f"{run_folder}: a manifest of {len(body):,} bytes is above the limit of {_MAX_BYTES:,} bytes;"
+                " give fewer attrs, declare steps as a range, or take a larger block_steps"
+            )
         files.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
 
     def _to_json(self) -> dict[str, Any]:
@@ -75,6 +83,16 @@ class Manifest:
 _PREFIX = b'{"crc32c":'
 _MIDDLE = b',"manifest":'
 _SUFFIX = b"}\n"
+_FRAME_BYTES = len(_PREFIX + b'"00000000"' + _MIDDLE + _SUFFIX)
+
+
+def identity(run_folder: Path) -> tuple[int, ...] | None:
+    """What changes whenever the manifest is replaced; None where there is none."""
+    try:
+        status = (run_folder / FILE_NAME).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def load(run_folder: Path) -> Manifest:
@@ -85,8 +103,11 @@ def load(run_folder: Path) -> Manifest:
     """
     path = run_folder / FILE_NAME
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES)
+        with files.open_plain(path) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes > _MAX_BYTES:
+                raise DamageError(f"{path}: {n_bytes:,} bytes are more than a manifest can have")
+            data = file.read(n_bytes)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunNotFoundError(f"{run_folder}: not a run; it has no {FILE_NAME}") from error
     except OSError as error:
@@ -100,7 +121,7 @@ def load(run_folder: Path) -> Manifest:
         return _from_json(json.loads(body))
     except FormatVersionError as error:
         raise FormatVersionError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise DamageError(f"{path}: not a manifest: {error}") from error
 
 
@@ -124,17 +145,38 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         value["backend"],
         _bounded(value["block_steps"], 1, _MAX_BLOCK_STEPS),
         value["codec"],
-        dict(value["attrs"]),
+        _object(value["attrs"]),
         static,
-        _bounded(value["sealed_until"], 0, 1 << 48),
-        {name: tuple(Block(int(n), int(crc, 16)) for n, crc in blocks) for name, blocks in value["blocks"].items()},
+        _bounded(value["sealed_until"], 0, _MAX_STEPS),
+        {name: tuple(_block(block) for block in blocks) for name, blocks in value["blocks"].items()},
     )
     if manifest.backend == "zarr":
         for name in spec.series:
+            check_tile(manifest.layout(name))
             n_blocks = -(-manifest.sealed_rows(name) // manifest.layout(name).block_rows)
             if len(manifest.blocks.get(name, ())) != n_blocks:
                 raise SpecError(f"series {name!r} has {len(manifest.blocks.get(name, ()))} blocks, expected {n_blocks}")
     return manifest
+
+
+def check_tile(layout: Layout) -> None:
+    """Raise SpecError where one chunk decodes to more than any reader should be asked to hold."""
+    if layout.decoded_tile_bytes > _MAX_TILE_BYTES:
+        raise SpecError(
+            f"series {layout.name!r}: {layout.block_rows:,} rows make chunks of {layout.decoded_tile_bytes:,} bytes,"
+            f" above the limit of {_MAX_TILE_BYTES:,}; take a smaller block_steps, or split its first axis"
+        )
+
+
+def _block(value: Any) -> Block:
+    n_bytes, crc = value
+    return Block(_bounded(n_bytes, 0, 1 << 62), int(crc, 16))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.40} is not an object")
+    return value
 
 
 def _bounded(value: Any, least: int, most: int) -> int:

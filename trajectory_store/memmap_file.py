@@ -6,16 +6,18 @@ recorded once its header is there. Layout: docs/format.md, "Memmap runs".
 """
 
 import os
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import record, safetensors_format
+from . import files, record, safetensors_format
 from .checksum import crc32c
 from .errors import DamageError, MalformedFileError
+from .record import Record
 from .safetensors_format import Tensor
 from .spec import DTYPES, RunSpec, storage_dtype
 from .static import StaticArray
@@ -39,7 +41,7 @@ class RowFile:
     def __init__(self, path: Path, spec: RunSpec, static: Mapping[str, StaticArray]) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with files.open_plain(path) as file:
                 status = os.fstat(file.fileno())
                 self._identity = (status.st_dev, status.st_ino)
                 header, self.tensors = safetensors_format.read_header(file)
@@ -57,14 +59,26 @@ class RowFile:
     def _room(self, spec: RunSpec) -> int:
         """How many steps the file has room for: those that were planned, or fewer where it was cut."""
         assert spec.steps is not None
-        n_rows = {name: self.tensors[name].shape[0] for name in spec.series if name in self.tensors}
-        if all(series.rows_before(spec.steps) == n_rows.get(name) for name, series in spec.series.items()):
+        n_rows = {name: _first_axis(self.tensors.get(name)) for name in spec.series}
+        if all(series.rows_before(spec.steps) == n_rows[name] for name, series in spec.series.items()):
             return spec.steps
-        return max((int(spec.series[name].steps_of(n - 1, n)[0]) + 1 for name, n in n_rows.items() if n), default=0)
+        last_steps = [spec.series[name].steps_of(n - 1, n) for name, n in n_rows.items() if n]
+        return max((int(step[0]) + 1 for step in last_steps if len(step)), default=0)
+
+    def check_room(self, log: "CommitLog") -> None:
+        """Raise DamageError where more steps were committed than the file has rows."""
+        if max(log.stop_step, log.recorded_until) > self.steps:
+            raise DamageError(
+                f"{self.path}: has room for {self.steps} steps while {log.recorded_until} are recorded;"
+                " restore it from a copy"
+            )
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file: a writer may have cut or extended it into another."""
-        status = self.path.stat()
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
         return self._identity == (status.st_dev, status.st_ino)
 
     def rows(self, name: str) -> npt.NDArray[Any]:
@@ -84,55 +98,141 @@ class RowFile:
         return data.view(tensor.storage_dtype).reshape(tensor.shape)
 
 
-class CommitLog:
-    """The log of commits, read as far as it is sound; `scan` again to follow a live run."""
+def _first_axis(tensor: Tensor | None) -> int:
+    return tensor.shape[0] if tensor is not None and tensor.shape else 0
 
-    def __init__(self, path: Path, spec: RunSpec) -> None:
+
+class CommitLog:
+    """The log of commits, read as far as there are sound headers; `scan` again to follow a live run."""
+
+    def __init__(self, path: Path, spec: RunSpec, sealed_until: int) -> None:
         self.path = path
         self._spec = spec
+        self._sealed_until = sealed_until
         self._expected = spec.next_due(0)
-        self.crcs: dict[str, list[int]] = {name: [] for name in spec.series}
-        """For each series, the CRC-32C of each row."""
-        self.recorded_until = 0
+        self.crcs: dict[str, array[int]] = {name: array("I") for name in spec.series}
+        """For each series, the CRC-32C of each row; 0 for those of lost steps."""
+        self.lost_steps: list[int] = []
+        """Steps whose header is damaged, while a later one is sound; increasing."""
         self.synced_step = -1
-        self.end = 0
-        self._ends: dict[int, int] = {}
+        self.end = 0  # where the last sound header ends
+        self.gaps: list[tuple[int, int]] = []
+        """Bytes between sound headers that are none."""
+        self._last_step = -1
+        self._starts: list[tuple[int, int]] = []  # (step, where its header starts) of steps that were not synced
+
+    @property
+    def stop_step(self) -> int:
+        """The step after the last one with a sound header."""
+        return self._last_step + 1
+
+    @property
+    def recorded_until(self) -> int:
+        """Every due step before this one was committed, or was promised and is lost now."""
+        first_torn = next((step for step in self.lost_steps if step >= self._promised_until), self.stop_step)
+        return max(first_torn, self._promised_until)
+
+    @property
+    def _promised_until(self) -> int:
+        """Every due step before this one was synced, or is counted by the manifest."""
+        return max(self.synced_step + 1, self._sealed_until)
+
+    def is_lost(self, step: int) -> bool:
+        """Whether the header of a recorded step is damaged or gone."""
+        return step >= self.stop_step or step in self.lost_steps
+
+    def steps_from(self, step: int) -> Iterator[int]:
+        """The steps with a sound header from `step` on."""
+        at = self._spec.next_due(step)
+        while at is not None and at < self.stop_step:
+            if at not in self.lost_steps:
+                yield at
+            at = self._spec.next_due(at + 1)
 
     def scan(self) -> None:
-        """Read the headers after the last one read; stops without a complaint at bytes that are none."""
+        """Read the headers after the last sound one; stops without a complaint where none follows."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.end)
-                data = memoryview(file.read())
+            with files.open_plain(self.path) as file:
+                self._scan(lambda offset, size: os.pread(file.fileno(), size, offset))
         except OSError as error:
             raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
-        largest = record.largest_head_bytes(self._spec)
-        at = 0
-        while at < len(data):
-            head = record.parse_head(self._spec, bytes(data[at : at + largest]))
-            if head is None or (head.kind == record.FRAME and head.step != self._expected):
-                break
+
+    def _scan(self, read: record.Reader) -> None:
+        read = _buffered(read)
+        while (found := record.find_head(self._spec, read, self.end, self._can_follow)) is not None:
+            offset, head = found
+            if offset > self.end:
+                self.gaps.append((self.end, offset))
             if head.kind == record.FRAME:
-                for name, (_, crc) in head.rows.items():
-                    self.crcs[name].append(crc)
-                self.recorded_until = head.step + 1
-                self._ends[head.step] = self.end + at + head.head_bytes
-                self._expected = self._spec.next_due(head.step + 1)
-            self.synced_step = max(self.synced_step, head.synced_step)
-            at += head.head_bytes
-        self.end += at
+                self._commit(head)
+            if head.synced_step > self.synced_step:
+                self.synced_step = head.synced_step
+                self._starts = [(step, start) for step, start in self._starts if step > head.synced_step]
+            self.end = offset + head.head_bytes
+
+    def _can_follow(self, head: Record) -> bool:
+        assert self._spec.steps is not None
+        if head.kind == record.SYNC:
+            return head.step < self._spec.steps
+        return self._expected is not None and self._expected <= head.step < self._spec.steps
+
+    def _commit(self, head: Record) -> None:
+        while self._expected is not None and self._expected < head.step:
+            self.lost_steps.append(self._expected)
+            self._starts.append((self._expected, self.end))
+            for name in self._spec.due(self._expected):
+                self.crcs[name].append(0)
+            self._expected = self._spec.next_due(self._expected + 1)
+        for name, (_, crc) in head.rows.items():
+            self.crcs[name].append(crc)
+        self._starts.append((head.step, self.end))
+        self._last_step = head.step
+        self._expected = self._spec.next_due(head.step + 1)
+
+    def damaged_steps(self) -> Iterator[int]:
+        """Recorded steps whose header is damaged or gone."""
+        yield from (step for step in self.lost_steps if step < self._promised_until)
+        step = self._expected
+        while step is not None and step < self._promised_until:
+            yield step
+            step = self._spec.next_due(step + 1)
+
+    def is_sound(self, rows: RowFile, step: int) -> bool:
+        """Whether every row of a committed step has its checksum."""
+        return not any(self.flawed_series(rows, step))
+
+    def flawed_series(self, rows: RowFile, step: int) -> Iterator[str]:
+        """The series whose row of a committed step fails its checksum."""
+        for name, series in self._spec.due(step).items():
+            row = series.rows_before(step)
+            if crc32c(np.ascontiguousarray(rows.rows(name)[row])) != self.crcs[name][row]:
+                yield name
 
     def sound_until(self, rows: RowFile) -> int:
         """The step before which every row that was never synced has its checksum: where recovery cuts."""
-        step = self._spec.next_due(self.synced_step + 1)
+        step = self._spec.next_due(self._promised_until)
         while step is not None and step < self.recorded_until:
-            for name, series in self._spec.due(step).items():
-                row = series.rows_before(step)
-                if crc32c(np.ascontiguousarray(rows.rows(name)[row])) != self.crcs[name][row]:
-                    return step
+            if not self.is_sound(rows, step):
+                return step
             step = self._spec.next_due(step + 1)
         return self.recorded_until
 
     def end_of(self, step: int) -> int:
-        """Where the headers of the steps before `step` end."""
-        return max((end for at, end in self._ends.items() if at < step), default=0)
+        """Where the headers of the steps before `step`, which was not synced, end."""
+        return next((start for at, start in self._starts if at >= step), self.end)
+
+
+_READ_BYTES = 1 << 16
+
+
+def _buffered(read: record.Reader) -> record.Reader:
+    """The same bytes in fewer reads: headers are small and follow each other."""
+    start, data = 0, b""
+
+    def buffered(offset: int, size: int) -> bytes:
+        nonlocal start, data
+        if not start <= offset <= offset + size <= start + len(data):
+            start, data = offset, read(offset, max(size, _READ_BYTES))
+        return data[offset - start : offset - start + size]
+
+    return buffered

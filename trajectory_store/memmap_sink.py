@@ -73,7 +73,8 @@ class MemmapSink(SinkContext):
         self._sync = durability != "none"
         self._is_closed = False
         self._rows_descriptor = self._log_descriptor = -1
-        self._log_bytes = 0
+        self._log_bytes = self._synced_log_bytes = 0
+        self._must_rewrite_rows = self._must_rewrite_log = False
         self._last_step = self._synced_step = -1
         self._tensors: dict[str, Tensor] = {}
         self._lock = files.WriterLock(folder)
@@ -111,7 +112,7 @@ class MemmapSink(SinkContext):
                 offset = self._tensors[name].offset + series.rows_before(step) * series.row_bytes
                 files.write_all(self._rows_descriptor, [row], offset)
             if self._sync_every_frame:
-                files.disk.sync(self._rows_descriptor)  # without it: a committed step without its rows
+                self._sync_rows(step)  # without it: a committed step without its rows
         self._commit(record.commit_buffers(step, self._synced_step, frame), sync=self._sync_every_frame)
         if self._sync_every_frame:
             self._synced_step = step
@@ -127,8 +128,8 @@ class MemmapSink(SinkContext):
             raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
         if self._sync and self._synced_step < self._last_step:
             with files.storage_errors("sync", self._folder):
-                files.disk.sync(self._rows_descriptor)  # without it: committed steps without their rows
-                files.disk.sync(self._log_descriptor)  # without it: rows without their commits
+                self._sync_rows(self._last_step)  # without it: committed steps without their rows
+                self._sync_log(self._log_bytes)  # without it: rows without their commits
             self._synced_step = self._last_step
             # Not synced itself: if it is lost, what it speaks of is still there and sound.
             self._commit(record.sync_buffers(self._synced_step), sync=False)
@@ -146,44 +147,71 @@ class MemmapSink(SinkContext):
             recorded_until = self._last_step + 1
             if self.next_step is not None:
                 self._resize(recorded_until, recorded_until)
+            self._manifest = self._manifest.with_sealed(recorded_until, {})
+            self._manifest.store(self._folder, sync=self._sync)  # without it: a log that was cut short looks whole
         finally:
             self._is_closed = True
             self._release()
 
     def _commit(self, buffers: list[Any], *, sync: bool) -> None:
         with files.storage_errors("write", self._folder / COMMITS):
-            end = files.write_all(self._log_descriptor, buffers, self._log_bytes)
-            if sync:
-                files.disk.sync(self._log_descriptor)  # without it: rows without their commit
+            try:
+                end = files.write_all(self._log_descriptor, buffers, self._log_bytes)
+                if sync:
+                    self._sync_log(end)  # without it: rows without their commit
+            except OSError:
+                with contextlib.suppress(OSError):  # the next commit takes its place
+                    files.disk.truncate(self._log_descriptor, self._log_bytes)
+                raise
             self._log_bytes = end
+
+    def _sync_rows(self, last_step: int) -> None:
+        if self._must_rewrite_rows:
+            for name, series in self.spec.series.items():
+                start, stop = (
+                    series.rows_before(step + 1) * series.row_bytes for step in (self._synced_step, last_step)
+                )
+                offset = self._tensors[name].offset
+                journal.rewrite(self._rows_descriptor, offset + start, offset + stop)
+        self._must_rewrite_rows = True
+        files.disk.sync(self._rows_descriptor)
+        self._must_rewrite_rows = False
+
+    def _sync_log(self, end: int) -> None:
+        if self._must_rewrite_log:
+            journal.rewrite(self._log_descriptor, self._synced_log_bytes, end)
+        self._must_rewrite_log = True
+        files.disk.sync(self._log_descriptor)
+        self._must_rewrite_log = False
+        self._synced_log_bytes = end
 
     def _recover(self) -> Recovery:
         """Cut the log behind the last sound step and give the file room for every planned step."""
         assert self.spec.steps is not None
         rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
-        log = CommitLog(self._folder / COMMITS, self.spec)
+        log = CommitLog(self._folder / COMMITS, self.spec, self._manifest.sealed_until)
         log.scan()
+        rows.check_room(log)
+        if (damaged := next(log.damaged_steps(), None)) is not None:
+            raise DamageError(f"{log.path}: the commit of step {damaged} is damaged; restore the file from a copy")
         recorded_until = log.sound_until(rows)
         keep_bytes = log.end if recorded_until == log.recorded_until else log.end_of(recorded_until)
-        self._log_descriptor = os.open(log.path, os.O_RDWR | os.O_CLOEXEC)
+        with files.storage_errors("open", log.path):
+            self._log_descriptor = os.open(log.path, os.O_RDWR | os.O_CLOEXEC)
         dropped_bytes = os.fstat(self._log_descriptor).st_size - keep_bytes
         if dropped_bytes:
-            journal.cut_segment(log.path, keep_bytes)
+            journal.cut_file(log.path, keep_bytes)
         self._log_bytes = keep_bytes
-        self._synced_step = min(log.synced_step, recorded_until - 1)
+        self._synced_step = log.synced_step
         self._last_step = recorded_until - 1
         self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
         self._tensors = rows.tensors
-        for path in self._folder.rglob(".*.partial"):
-            files.disk.unlink(path)  # of a write that did not finish
+        files.remove_partials(self._folder)
         if rows.steps < self.spec.steps:
-            if recorded_until > rows.steps:
-                raise DamageError(f"{rows.path}: has room for {rows.steps} steps while {recorded_until} are recorded")
             self._resize(self.spec.steps, recorded_until)
         else:
-            self._rows_descriptor = os.open(rows.path, os.O_RDWR | os.O_CLOEXEC)
-        dropped = self.spec.steps_before(log.recorded_until)
-        return Recovery(recorded_until, tuple(dropped[dropped >= recorded_until].tolist()), dropped_bytes)
+            self._open_rows()
+        return Recovery(recorded_until, tuple(log.steps_from(recorded_until)), dropped_bytes)
 
     def _resize(self, steps: int, recorded_until: int) -> None:
         rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
@@ -194,8 +222,13 @@ class MemmapSink(SinkContext):
         _write_rows(self._folder / FRAMES, self._manifest, steps, every, recorded_until, static)
         if self._rows_descriptor >= 0:
             os.close(self._rows_descriptor)
-        self._rows_descriptor = os.open(self._folder / FRAMES, os.O_RDWR | os.O_CLOEXEC)
+            self._rows_descriptor = -1
+        self._open_rows()
         self._tensors = RowFile(self._folder / FRAMES, self.spec, self._manifest.static).tensors
+
+    def _open_rows(self) -> None:
+        with files.storage_errors("open", self._folder / FRAMES):
+            self._rows_descriptor = os.open(self._folder / FRAMES, os.O_RDWR | os.O_CLOEXEC)
 
     def _release(self) -> None:
         for descriptor in (self._rows_descriptor, self._log_descriptor):

@@ -29,16 +29,9 @@ class MemmapSource:
         self.path = path
         self._manifest = manifests.load(path)
         self._rows = RowFile(path / FRAMES, self.spec, self._manifest.static)
-        self._log = CommitLog(path / COMMITS, self.spec)
-        self._is_verified = {
-            name: np.zeros(series.rows_before(self._planned), dtype=bool) for name, series in self.spec.series.items()
-        }
+        self._log = CommitLog(path / COMMITS, self.spec, self._manifest.sealed_until)
+        self._is_verified = {name: np.zeros(0, dtype=bool) for name in self.spec.series}
         self.refresh()
-
-    @property
-    def _planned(self) -> int:
-        assert self.spec.steps is not None
-        return self.spec.steps
 
     @property
     def spec(self) -> RunSpec:
@@ -68,9 +61,15 @@ class MemmapSource:
         return max(1, min(256, BLOCK_BYTES // self.spec.series[name].row_bytes))
 
     def refresh(self) -> None:
-        self._log.scan()
+        self._log.scan()  # before the rows: a step that is committed now has its row in the file there is then
         if not self._rows.is_current():
             self._rows = RowFile(self.path / FRAMES, self.spec, self._manifest.static)
+        self._rows.check_room(self._log)
+        for name in self.spec.series:
+            is_verified = np.zeros(len(self._log.crcs[name]), dtype=bool)
+            known = self._is_verified[name][: len(is_verified)]
+            is_verified[: len(known)] = known
+            self._is_verified[name] = is_verified
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
         listed = np.asarray(rows, dtype=np.int64)
@@ -87,10 +86,16 @@ class MemmapSource:
         return out
 
     def _verify(self, name: str, rows: npt.NDArray[np.int64]) -> None:
-        is_verified, mapped = self._is_verified[name], self._rows.rows(name)
-        for row in np.unique(rows[~is_verified[rows]]).tolist():
-            if crc32c(np.ascontiguousarray(mapped[row])) != self._log.crcs[name][row]:
-                step = int(self.spec.series[name].steps_of(row, row + 1)[0])
+        is_verified = self._is_verified[name]
+        committed = rows[rows < len(is_verified)]
+        lost = rows[rows >= len(is_verified)]  # counted by the manifest, and gone from the end of the log
+        for row in [*np.unique(committed[~is_verified[committed]]).tolist(), *lost[:1].tolist()]:
+            step = int(self.spec.series[name].steps_of(row, row + 1)[0])
+            if self._log.is_lost(step):
+                raise DamageError(
+                    f'{self._log.path}: the commit of step {step} is damaged; run "trajectory-store check"'
+                )
+            if crc32c(np.ascontiguousarray(self._rows.rows(name)[row])) != self._log.crcs[name][row]:
                 raise DamageError(
                     f"{self._rows.path}: step {step} of series {name!r} fails its checksum;"
                     ' run "trajectory-store check"'

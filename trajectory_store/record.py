@@ -6,7 +6,7 @@ written, so that a bad record can be told apart: up to that step it is damage, a
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,10 @@ SYNC = 2
 _HEADER = struct.Struct("<4sHHqq")  # magic, kind, number of rows, step, last synced step (−1: none)
 _CRC = struct.Struct("<I")
 SMALLEST_BYTES = _HEADER.size + _CRC.size
+_SEARCH_BYTES = 1 << 20
+
+Reader = Callable[[int, int], bytes]
+"""(offset, size) → the bytes there, fewer at the end of the file."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,9 @@ def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
     if crc32c(bytes(data[:head_bytes])) != expected:
         return None
     if kind == SYNC:
-        return Record(SYNC, step, synced_step, {}, SMALLEST_BYTES, SMALLEST_BYTES) if n_rows == 0 else None
-    due = spec.due(step) if step >= 0 else {}
+        is_sound = n_rows == 0 and step == synced_step >= 0
+        return Record(SYNC, step, synced_step, {}, SMALLEST_BYTES, SMALLEST_BYTES) if is_sound else None
+    due = spec.due(step) if -1 <= synced_step < step else {}
     if len(due) != n_rows or n_rows == 0:
         return None
     crcs = struct.unpack_from(f"<{n_rows}I", data, _HEADER.size)
@@ -88,3 +93,28 @@ def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
 def largest_head_bytes(spec: RunSpec) -> int:
     """How many bytes a header of this spec can take."""
     return SMALLEST_BYTES + _CRC.size * len(spec.series)
+
+
+def find_head(
+    spec: RunSpec, read: Reader, offset: int, can_follow: Callable[[Record], bool]
+) -> tuple[int, Record] | None:
+    """The sound header at `offset` or, where that is none, the first one behind it, that `can_follow` takes."""
+    largest = largest_head_bytes(spec)
+    head = parse_head(spec, read(offset, largest))
+    if head is not None and can_follow(head):
+        return offset, head
+    for candidate in _offsets_of_magic(read, offset + 1):
+        head = parse_head(spec, read(candidate, largest))
+        if head is not None and can_follow(head):
+            return candidate, head
+    return None
+
+
+def _offsets_of_magic(read: Reader, start: int) -> Iterator[int]:
+    overlap = len(MAGIC) - 1
+    while len(data := read(start, _SEARCH_BYTES + overlap)) > overlap:
+        at = data.find(MAGIC)
+        while 0 <= at < _SEARCH_BYTES:
+            yield start + at
+            at = data.find(MAGIC, at + 1)
+        start += _SEARCH_BYTES

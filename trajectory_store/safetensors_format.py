@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def layout(tensors: Mapping[str, tuple[str, Iterable[int]]]) -> tuple[bytes, dic
     return header, {n: Tensor(t.dtype, t.shape, len(header) + t.offset) for n, t in placed.items()}
 
 
-def read_header(file: BinaryIO) -> tuple[bytes, dict[str, Tensor]]:
+def read_header(file: IO[bytes]) -> tuple[bytes, dict[str, Tensor]]:
     """The header of an open file, its length included, and the tensors it describes, in file order.
 
     Raises MalformedFileError where it is not a sound safetensors file; reads no more than the header.

@@ -9,6 +9,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .manifest import Manifest
 from .recovery import Recovery
 from .sink import SinkContext, StepCursor
 from .spec import RunSpec
+from .whole_block import WholeBlock
 
 MAX_WAITING_BLOCKS = 2
 """Complete blocks that may wait to be sealed; past that `append` waits, so that the journal stays bounded."""
@@ -44,12 +46,12 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
     )
     for name, (array, chunk) in described.items():
         path = array.chunk_path(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folders(path.parent)
         files.put(path, chunk)
-    (folder / journal.FOLDER).mkdir()
+    files.make_folders(folder / journal.FOLDER)
     for relative, content in zarr_metadata(manifest).items():
         path = folder / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folders(path.parent)
         files.put(path, content)
     manifest.store(folder)
 
@@ -89,7 +91,7 @@ class ZarrSink(SinkContext):
         self._lock = files.WriterLock(folder)
         self._is_closed = False
         self._sealing: Future[None] | None = None
-        self._unsealed: list[int] = []  # first steps of complete segments, oldest first
+        self._unsealed: list[_Steps] = []  # complete segments, oldest first
         self._segment_step: int | None = None  # first step of the segment that frames go to
         try:
             self._manifest = manifests.load(folder)
@@ -127,9 +129,9 @@ class ZarrSink(SinkContext):
         self._journal.append(step, frame)
         self._cursor.advance()
         if self._cursor.next_step is None or self._block_of(self._cursor.next_step) != self._block_of(step):
-            self._unsealed.append(self._segment_step)
+            self._unsealed.append(_Steps(self._segment_step, step))
             self._segment_step = None
-            self._seal_next()
+            self._start_sealing()
 
     def flush(self) -> int | None:
         """Make every appended frame survive power loss; returns the last such step, None where there is none.
@@ -152,9 +154,9 @@ class ZarrSink(SinkContext):
         self._is_closed = True
         try:
             self._seal_all()
-            if self._segment_step is not None:
+            if self._segment_step is not None and (last_step := self._cursor.last_step) is not None:
                 self._journal.close()
-                self._seal(self._segment_step)
+                self._seal(_Steps(self._segment_step, last_step))
         finally:
             self._journal.close()
             self._executor.shutdown()
@@ -170,22 +172,21 @@ class ZarrSink(SinkContext):
     # Sealing, from the training thread's side.
 
     def _make_room(self) -> None:
-        self._seal_next()
+        self._raise_sealing_error()
+        self._start_sealing()
         while len(self._unsealed) > MAX_WAITING_BLOCKS:
             self._wait()
-            self._seal_next()
+            self._start_sealing()
 
-    def _seal_next(self) -> None:
-        """Start sealing the oldest complete segment, unless one is being sealed."""
-        if self._sealing is not None and self._sealing.done():
-            self._wait()
+    def _start_sealing(self) -> None:
+        """Start sealing the oldest complete segment, unless one is being sealed or its error was not raised yet."""
         if self._sealing is None and self._unsealed:
             self._sealing = self._executor.submit(self._seal, self._unsealed[0])
 
     def _seal_all(self) -> None:
         self._raise_sealing_error()
         while self._unsealed:
-            self._seal_next()
+            self._start_sealing()
             self._wait()
 
     def _raise_sealing_error(self) -> None:
@@ -200,16 +201,14 @@ class ZarrSink(SinkContext):
 
     # Sealing itself: in the executor's thread, or in the caller's once that one is idle.
 
-    def _seal(self, first_step: int) -> None:
+    def _seal(self, steps: "_Steps") -> None:
+        first_step = steps.first
         segment = self._segment(first_step)
         with contextlib.closing(segment):
             segment.scan()
-            flawed = [entry.step for entry in segment.entries if not entry.is_sound or entry.after < entry.offset]
-            if flawed or segment.end < segment.n_bytes:
-                where = f"before step {flawed[0]}" if flawed else f"at byte {segment.end}"
-                raise DamageError(f'{segment.path}: changed on disk {where}; run "trajectory-store check"')
+            self._check_unchanged(segment, steps)
             old = self._manifest
-            sealed_until = segment.entries[-1].step + 1
+            sealed_until = steps.last + 1
             blocks = {name: self._seal_series(name, segment, sealed_until) for name in self.spec.series}
         new = old.with_sealed(sealed_until, blocks)
         # Between the blocks and the manifest: a plain Zarr reader sees whole blocks only, and recovery rewrites these.
@@ -219,6 +218,16 @@ class ZarrSink(SinkContext):
         new.store(self._folder, sync=self._sync)  # the commit
         self._manifest = new
         journal.remove_segment(self._folder / journal.FOLDER, first_step)
+
+    def _check_unchanged(self, segment: Segment, steps: "_Steps") -> None:
+        """Raise DamageError unless a segment has every frame that was appended to it."""
+        expected: int | None = steps.first
+        for entry in segment.entries:
+            if entry.step != expected or not entry.is_sound:
+                break
+            expected = self.spec.next_due(entry.step + 1)
+        if expected != self.spec.next_due(steps.last + 1):
+            raise DamageError(f'{segment.path}: changed on disk at step {expected}; run "trajectory-store check"')
 
     def _seal_series(self, name: str, segment: Segment, sealed_until: int) -> tuple[chunks.Block, ...]:
         """Write the blocks that the segment's rows of one series complete or enlarge; returns all its blocks."""
@@ -230,13 +239,24 @@ class ZarrSink(SinkContext):
         row = old_rows - old_rows % layout.block_rows
         spans = segment.spans(name, self._manifest.sealed_until)
         if row < old_rows:  # the last block was incomplete: it is written again with more rows
-            spans.insert(0, chunks.read_rows(self._folder, layout, row // layout.block_rows, old_rows - row))
+            spans.insert(0, self._committed_rows(layout, row // layout.block_rows))
         while row < new_rows:
             block, n_rows = row // layout.block_rows, min(layout.block_rows, new_rows - row)
             head, spans = _take(spans, n_rows)
             blocks[block:] = [chunks.write_block(self._folder, layout, block, head, sync=self._sync)]
             row += n_rows
         return tuple(blocks)
+
+    def _committed_rows(self, layout: chunks.Layout, block: int) -> npt.NDArray[Any]:
+        """The rows of an incomplete block that are sealed; DamageError unless they are those that were committed."""
+        n_rows = layout.rows_in(block, self._manifest.sealed_rows(layout.name))
+        whole = WholeBlock(self._folder, layout, block)
+        if not whole.is_committed(self._manifest.blocks[layout.name][block], n_rows):
+            raise DamageError(
+                f"{layout.block_path(self._folder, block)}, {layout.describe(block, n_rows)}: not the file that the"
+                ' manifest commits; run "trajectory-store check"'
+            )
+        return whole.rows(n_rows)
 
     def _segment(self, first_step: int) -> Segment:
         path = journal.segment_path(self._folder / journal.FOLDER, first_step)
@@ -245,7 +265,7 @@ class ZarrSink(SinkContext):
     # Recovery.
 
     def _recover(self) -> Recovery:
-        (self._folder / journal.FOLDER).mkdir(exist_ok=True)  # empty in a closed run: some ways of copying drop it
+        files.make_folders(self._folder / journal.FOLDER)  # empty in a closed run: some ways of copying drop it
         segments = [self._segment(first_step) for first_step in journal.segment_steps(self._folder / journal.FOLDER)]
         with contextlib.ExitStack() as stack:
             for segment in segments:
@@ -255,34 +275,18 @@ class ZarrSink(SinkContext):
             if damaged := tail.damaged():
                 step, path = damaged[0]
                 raise DamageError(f"{path}: step {step} was synced and is damaged; restore the file from a copy")
-            dropped_bytes = self._cut(segments, tail)
+            dropped_bytes = journal.cut_tail(segments, tail)
             self._go_on(segments, tail)
-        for path in self._folder.rglob(".*.partial"):
-            files.disk.unlink(path)  # of a write that did not finish
+        files.remove_partials(self._folder)
         for relative, content in zarr_metadata(self._manifest).items():
             if content != _content(self._folder / relative):
+                files.make_folders((self._folder / relative).parent)
                 files.put(self._folder / relative, content)
-        kept_until = max(tail.places, default=self._manifest.sealed_until - 1) + 1
-        return Recovery(kept_until, tuple(tail.dropped_steps), dropped_bytes)
-
-    def _cut(self, segments: list[Segment], tail: journal.Tail) -> int:
-        """Cut what lies behind the last whole frame, remove segments that are sealed; returns the bytes torn off."""
-        dropped_bytes = 0
-        torn_segment, torn_offset = tail.torn_at or (None, 0)
-        is_behind = False
-        for segment in segments:
-            keep_bytes = 0 if is_behind else torn_offset if segment is torn_segment else segment.n_bytes
-            is_behind = is_behind or segment is torn_segment
-            dropped_bytes += segment.n_bytes - keep_bytes
-            if not any(entry.step in tail.places for entry in segment.entries):
-                journal.remove_segment(self._folder / journal.FOLDER, segment.first_step)
-            elif keep_bytes < segment.n_bytes:
-                journal.cut_segment(segment.path, keep_bytes)
-        return dropped_bytes
+        return Recovery(tail.end(self._manifest.sealed_until), tuple(tail.dropped_steps), dropped_bytes)
 
     def _go_on(self, segments: list[Segment], tail: journal.Tail) -> None:
         """Queue the complete segments that recovery kept, and go on with the last one."""
-        next_step = self.spec.next_due(max(tail.places, default=self._manifest.sealed_until - 1) + 1)
+        next_step = self.spec.next_due(tail.end(self._manifest.sealed_until))
         self._cursor = StepCursor(self.spec, next_step)
         synced_step = max((segment.synced_step for segment in segments), default=-1)
         for segment in segments:
@@ -293,7 +297,15 @@ class ZarrSink(SinkContext):
                 self._journal.reopen(segment.first_step, steps[-1], synced_step)
                 self._segment_step = segment.first_step
             else:
-                self._unsealed.append(segment.first_step)
+                self._unsealed.append(_Steps(steps[0], steps[-1]))
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The first and the last step of a segment that is complete."""
+
+    first: int
+    last: int
 
 
 def _take(spans: list[npt.NDArray[Any]], n_rows: int) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:

@@ -25,11 +25,15 @@ from .selection import Indices, Positions, pieces, stop_of
 from .source import empty_rows
 from .spec import RunSpec
 from .tiles import DecodedTile
+from .whole_block import WholeBlock
 
 CACHE_BYTES = 128 << 20
 """Room for one block of the default size, so that reading step after step decodes each tile once."""
 _REFRESH_ATTEMPTS = 100
+_TORN_ATTEMPTS = 2
 _FEWEST_PARALLEL_TILES = 4
+SMALL_BLOCK_BYTES = 1 << 20
+"""A block file up to this size is verified as a whole when it is first touched: 0.2 ms."""
 
 
 class ZarrSource:
@@ -41,10 +45,11 @@ class ZarrSource:
         self.path = path
         self._segments: dict[int, Segment] = {}
         self._tail = Tail()
+        self._manifest_identity = manifests.identity(path)
         self._manifest = manifests.load(path)
         self._lock = threading.Lock()
         self._cache = TileCache(CACHE_BYTES)
-        self._indices: dict[tuple[str, chunks.Block], list[tuple[int, int]]] = {}
+        self._blocks: dict[tuple[str, int, chunks.Block], Callable[[int], DecodedTile]] = {}
         self.refresh()
 
     @property
@@ -67,7 +72,7 @@ class ZarrSource:
 
     @property
     def recorded_until(self) -> int:
-        return max(self._tail.places, default=self._manifest.sealed_until - 1) + 1
+        return self._tail.end(self._manifest.sealed_until)
 
     @property
     def static_names(self) -> list[str]:
@@ -80,15 +85,27 @@ class ZarrSource:
         return self._manifest.layout(name).block_rows
 
     def refresh(self) -> None:
-        for _ in range(_REFRESH_ATTEMPTS):
-            manifest = manifests.load(self.path)
-            if self._read_journal(manifest):
-                self._manifest = manifest
-                return
-        raise DamageError(f"{self.path / journal.FOLDER}: its segments do not follow from the manifest")
+        for attempt in range(_REFRESH_ATTEMPTS):
+            before = manifests.identity(self.path)
+            manifest = self._manifest if before == self._manifest_identity else manifests.load(self.path)
+            segments = self._segments_now(manifest)
+            if segments is None:
+                continue
+            tail = journal.read_tail(manifest.spec, list(segments.values()), manifest.sealed_until)
+            # A seal removes segments once the manifest has their frames: without a new manifest nothing was missed.
+            # Frames that do not follow may be a folder that was listed while it grew; a torn tail looks the same.
+            if manifests.identity(self.path) == before and (not tail.dropped_steps or attempt >= _TORN_ATTEMPTS):
+                break
+        else:
+            raise DamageError(f"{self.path / journal.FOLDER}: its segments do not follow from the manifest")
+        for first_step, segment in self._segments.items():
+            if segments.get(first_step) is not segment:
+                segment.close()
+        self._manifest, self._manifest_identity = manifest, before
+        self._segments, self._tail = segments, tail
 
-    def _read_journal(self, manifest: Manifest) -> bool:
-        """Read the tail behind `manifest`; False where the journal went on meanwhile and the manifest is stale."""
+    def _segments_now(self, manifest: Manifest) -> dict[int, Segment] | None:
+        """The journal's segments, scanned; None where one was removed meanwhile, so that the manifest is stale."""
         folder = self.path / journal.FOLDER
         segments: dict[int, Segment] = {}
         for first_step in journal.segment_steps(folder):
@@ -98,19 +115,10 @@ class ZarrSource:
                     path = journal.segment_path(folder, first_step)
                     segment = Segment(path, manifest.spec, manifest.block_steps)
                 except FileNotFoundError:
-                    return False
-            segments[first_step] = segment
-        for segment in segments.values():
+                    return None
             segment.scan()
-        tail = journal.read_tail(manifest.spec, list(segments.values()), manifest.sealed_until)
-        follows = not tail.dropped_steps and not any(index < 0 for _, index in tail.places.values())
-        if not follows and manifests.load(self.path).sealed_until != manifest.sealed_until:
-            return False
-        for first_step, segment in self._segments.items():
-            if segments.get(first_step) is not segment:
-                segment.close()
-        self._segments, self._tail = segments, tail
-        return True
+            segments[first_step] = segment
+        return segments
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
         out = empty_rows(self.spec, name, rows, tokens)
@@ -153,22 +161,53 @@ class ZarrSource:
         key = (layout.name, block, tile, committed)
         with self._lock:
             decoded = self._cache.get(key)
-            index = self._indices.get((layout.name, committed))
         if decoded is None:
-            path = layout.block_path(self.path, block)
-            if index is None:
-                index = chunks.read_index(path, layout)
-            decoded = chunks.read_tile(path, layout, tile, index[tile])
+            decoded = self._block(layout, block, committed)(tile)
             with self._lock:
-                self._indices[layout.name, committed] = index
                 self._cache.put(key, decoded)
         return decoded
+
+    def _block(self, layout: chunks.Layout, block: int, committed: chunks.Block) -> Callable[[int], DecodedTile]:
+        """How the tiles of a block are read, once it is known to be the one that was committed."""
+        key = (layout.name, block, committed)
+        with self._lock:
+            known = self._blocks.get(key)
+        if known is None:
+            n_rows = layout.rows_in(block, self._manifest.sealed_rows(layout.name))
+            known = _open_block(self.path, layout, block, committed, n_rows)
+            with self._lock:
+                self._blocks[key] = known
+        return known
 
     def close(self) -> None:
         for segment in self._segments.values():
             segment.close()
         self._segments = {}
         self._cache.clear()
+
+
+def _open_block(
+    path: Path, layout: chunks.Layout, block: int, committed: chunks.Block, n_rows: int
+) -> Callable[[int], DecodedTile]:
+    """How to read one tile of a block; DamageError where its file is another one than was committed.
+
+    An incomplete block may be replaced at any time, so all of it is read at once. A large one is told by its size: two
+    versions of it that compress to the same number of bytes are past bad luck.
+    """
+    if n_rows < layout.block_rows or committed.n_bytes <= SMALL_BLOCK_BYTES:
+        whole = WholeBlock(path, layout, block)
+        is_another = not whole.is_committed(committed, n_rows) and not any(whole.flaws())
+    else:
+        is_another = chunks.file_bytes(path, layout, block) != committed.n_bytes
+    if is_another:
+        raise DamageError(
+            f"{layout.block_path(path, block)}, {layout.describe(block, n_rows)}: not the file that the manifest"
+            " commits; restore both from the same copy"
+        )
+    if n_rows < layout.block_rows:
+        return whole.tile
+    index = chunks.read_index(path, layout, block)
+    return lambda tile: chunks.read_tile(path, layout, block, tile, index[tile])
 
 
 @cache
