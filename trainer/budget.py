@@ -96,7 +96,7 @@ def estimate(
         disk_bytes=disk_bytes,
         checkpoint_bytes=checkpoint_bytes,
         checkpoint_count=len(config.checkpoint_steps) + bool(config.checkpoint_every),
-        export_bytes=raw_bytes if with_export and backend != "memmap" else 0,
+        export_bytes=raw_bytes if with_export else 0,
         memory_bytes=memory_bytes,
         free_disk_bytes=_free_disk(folder),
         free_memory_bytes=_free_memory(),

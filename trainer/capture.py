@@ -68,6 +68,6 @@ class Capture:
         if name == "g":
             assert weight.grad is not None
             return weight.grad
-        moments = state.optimizer.state[weight]
-        # AdamW makes its moments, as zeros, at the first update.
+        # AdamW makes its moments, as zeros, at the first update; `state[weight]` would make an entry here.
+        moments = state.optimizer.state.get(weight)
         return moments["exp_avg" if name == "m" else "exp_avg_sq"] if moments else torch.zeros_like(weight).detach()

@@ -99,10 +99,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MalformedFileError:
         raise
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise MalformedFileError(f"{path}: not a readable checkpoint: {_first_line(error)}") from error
-    except (zipfile.BadZipFile, pickle.UnpicklingError, NotImplementedError, OverflowError) as error:
-        raise MalformedFileError(f"{path}: damaged checkpoint: {_first_line(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise MalformedFileError(f"{path}: holds something else than tensors and plain values") from error
+    except _LOADING_ERRORS as error:
+        raise MalformedFileError(f"{path}: not a sound checkpoint: {_first_line(error)}") from error
     missing = _KINDS.keys() - content.keys() if isinstance(content, dict) else _KINDS.keys()
     if missing:
         raise MalformedFileError(f"{path}: not a checkpoint of a resumable run: {', '.join(sorted(missing))} missing")
@@ -126,6 +126,20 @@ def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> Non
     state.step, state.loss = content["step"], content["loss"]
     state.place = Place(content["epoch"], content["consumed_batches"], content["epoch_rng_state"])
 
+
+# What zipfile and torch raise on a file that is not what they expect.
+_LOADING_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,  # NotImplementedError too
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    zipfile.BadZipFile,
+)
 
 _KINDS: dict[str, Any] = {
     "step": int,

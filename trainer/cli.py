@@ -37,6 +37,8 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted; nothing was recorded since.", err=True)
             ctx.exit(128 + signal.SIGINT)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except Exception as error:
             from trajectory_store.errors import TrajectoryError
 

@@ -28,7 +28,7 @@ def take_fingerprint(optimizer: torch.optim.Optimizer, device: str, data_hashes:
     """The environment this training runs in, plain values."""
     return {
         "bits": {
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # a class of its own, which a checkpoint would not load
             "device": device,
             "device_name": _device_name(device),
             "system": f"{platform.system()} {platform.machine()}",
@@ -87,7 +87,7 @@ def _device_name(device: str) -> str:
 def _cuda() -> dict[str, Any]:
     return {
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
     }

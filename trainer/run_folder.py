@@ -20,7 +20,13 @@ from tqdm import tqdm
 
 import trajectory_store as ts
 from trajectory_store import files
-from trajectory_store.errors import DamageError, RunExistsError, RunNotFoundError, StepNotRecordedError, UsageError
+from trajectory_store.errors import (
+    MalformedFileError,
+    RunExistsError,
+    RunNotFoundError,
+    StepNotRecordedError,
+    UsageError,
+)
 
 from . import budget, checkpoint
 from .batches import Batches
@@ -132,10 +138,12 @@ class RunFolder:
 
     def record(self, should_stop: Callable[[], bool]) -> bool:
         """Train and record to the end, or until `should_stop`; returns whether the run is complete."""
-        options, state, config = self._options, self.state, self._config
+        options, config = self._options, self._config
         sink = self._resume() if options.resume else self._begin()
+        state = self.state
         with contextlib.closing(sink):
-            if state.step == 0:
+            self._clear_partial_files()
+            if self._checkpointed_step < 0:  # no checkpoint to go on from, so step 0 itself is to be recorded
                 sink.append(0, **self._frame())
                 self._checkpoint_where_due(sink)
             self._report(f"\nStarting training for {config.total_steps} steps...")
@@ -236,34 +244,34 @@ class RunFolder:
                 self._require_same_run(recorded.attrs)
         for file in reversed(checkpoint.checkpoints(options.checkpoints)):
             try:
-                content = checkpoint.read_checkpoint(file.path)
-                if content["step"] != file.step or self._differing_keys(content["about"]):
-                    self._report(f"Passing over {file.path.name}: it belongs to another run")
-                    continue
+                self._restore(file)
                 sink = self._sink_after(file.step)
-            except (DamageError, StepNotRecordedError) as error:
+            except (MalformedFileError, StepNotRecordedError) as error:
                 self._report(f"Passing over {file.path.name}: {error}")
+                self.state = fresh(self._config, self.state.device)
                 continue
-            try:
-                if not options.capture:
-                    self._require_same_run(content["about"])
-                checkpoint.restore(self.state, content, file.path)
-            except BaseException:
-                sink.close()
-                raise
             self._checkpointed_step = file.step
-            self._clear_partial_files()
             self._report(f"Resuming after step {file.step}, from {file.path}")
             return sink
         sink = self._sink_after(-1)
-        self._clear_partial_files()
         self._report("No usable checkpoint: starting again at step 0, comparing with what is recorded")
         return sink
+
+    def _restore(self, file: checkpoint.CheckpointFile) -> None:
+        content = checkpoint.read_checkpoint(file.path)
+        if content["step"] != file.step or (self._options.capture and self._differing_keys(content["about"])):
+            raise MalformedFileError(f"{file.path}: it belongs to another run")
+        if not self._options.capture:  # there is no recording that says what run this is
+            self._require_same_run(content["about"])
+        checkpoint.restore(self.state, content, file.path)
 
     def _sink_after(self, step: int) -> _Sink:
         if not self._options.capture:
             return _NoRecording()
-        return ts.resume(self._options.trajectory, from_step=step, durability=self._options.durability)
+        sink = ts.resume(self._options.trajectory, from_step=step, durability=self._options.durability)
+        if sink.recovery.dropped_bytes:
+            self._report(f"{self._options.trajectory}: {sink.recovery}")
+        return sink
 
     def _require_same_run(self, recorded: Mapping[str, Any]) -> None:
         """Raise unless this configuration and environment are those the run was begun with."""
@@ -318,7 +326,7 @@ class RunFolder:
         options, state = self._options, self.state
         if options.export:
             with ts.open(options.trajectory) as run:
-                ts.export_safetensors(run, options.exported, dtype="uint16")
+                ts.export_safetensors(run, options.exported, dtype="uint16", overwrite=True)
         write_metadata(
             options.metadata, self._config, state, self._series, dead_count=self._masks.dead_count, about=self._about
         )
