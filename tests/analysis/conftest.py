@@ -1,0 +1,27 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import recordings
+
+from trajectory_store.analysis import scanning
+
+
+@pytest.fixture(params=sorted(recordings.RECORDINGS))
+def bits(request):
+    """One recording after another, as patterns (steps, tokens, dim)."""
+    return recordings.RECORDINGS[request.param]()
+
+
+@pytest.fixture(params=["zarr", "memmap", "array"])
+def recorded(request, bits, tmp_path, monkeypatch):
+    """The same recording as a run of each backend in small blocks, and as an array in memory."""
+    monkeypatch.setattr(scanning, "_SLAB_ENTRIES", 3 * 64 * 64)  # three rows a slab
+    if request.param == "array":
+        yield bits
+        return
+    with recordings.record(tmp_path / "run", bits, backend=request.param) as run:
+        yield run

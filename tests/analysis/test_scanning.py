@@ -1,0 +1,95 @@
+"""The pass itself: threads, executors, what it takes, and what it refuses."""
+
+import concurrent.futures
+
+import numpy as np
+import pytest
+import recordings
+
+import trajectory_store as ts
+from trajectory_store import analysis
+from trajectory_store.errors import SeriesNotFoundError, UsageError
+
+
+def all_results(recorded, **how):
+    freeze, norms, still = analysis.scan(
+        recorded, [analysis.FreezeOnset(), analysis.DisplacementNorms(), analysis.StillRuns()], **how
+    )
+    return freeze, norms.l1, norms.l2, norms.linf, still.movers, still.first_steps, still.lengths
+
+
+def check_equal(results, expected):
+    for found, wanted in zip(results, expected, strict=True):
+        assert found.dtype == wanted.dtype
+        assert found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("make", [recordings.walk, recordings.adversarial])
+def test_threads_change_no_bit(tmp_path, make):
+    """One, two and five threads, and an executor of two processes, give the same bytes."""
+    run = recordings.record(tmp_path / "run", make())
+    expected = all_results(run, threads=1)
+
+    check_equal(all_results(run, threads=2), expected)
+    check_equal(all_results(run, threads=5), expected)
+    with concurrent.futures.ThreadPoolExecutor(3) as executor:
+        check_equal(all_results(run, executor=executor), expected)
+
+
+def test_a_run_its_series_a_sink_and_an_array_are_all_taken(tmp_path):
+    """The same bits in four guises."""
+    bits = recordings.walk()
+    run = recordings.record(tmp_path / "run", bits)
+    sink = ts.MemorySink(dict(run.series), steps=len(bits))
+    for step, row in enumerate(bits):
+        sink.append(step, W=row)
+    expected = all_results(run)
+
+    for recorded in (run["W"], run["W"].bits, sink, bits, bits.view(ts.spec.BFLOAT16)):
+        check_equal(all_results(recorded), expected)
+
+
+def test_a_safetensors_file_of_bits_is_taken(tmp_path):
+    """A file as the notebooks write it: W as U16."""
+    from safetensors.numpy import save_file
+
+    bits = recordings.walk()
+    save_file({"W": bits, "loss": np.zeros(len(bits), np.float32)}, tmp_path / "t.safetensors")
+
+    check_equal(all_results(ts.open(tmp_path / "t.safetensors")), all_results(bits))
+
+
+def test_another_series_by_name(tmp_path):
+    """`series` chooses which one is scanned."""
+    bits = recordings.walk()
+    other = np.ascontiguousarray(bits[::-1]).view(ts.spec.BFLOAT16)
+    run = recordings.record(tmp_path / "run", bits, others={"m": other})
+
+    check_equal(all_results(run, series="m"), all_results(bits[::-1].copy()))
+
+
+def test_wrong_use_says_what_is_needed(tmp_path):
+    """No such series, a dtype without a lattice, too few axes, steps left out, no step at all: one sentence each."""
+    series = {
+        "W": ts.Series((4, 8), "bfloat16", steps=10),
+        "f": ts.Series((4, 8), "float32"),
+        "flat": ts.Series((4,), "bfloat16"),
+    }
+    with ts.create(tmp_path / "run", series, steps=21) as sink:
+        for step in range(21):
+            due = {"W": np.zeros((4, 8), np.uint16)} if step % 10 == 0 else {}
+            sink.append(step, f=np.zeros((4, 8), np.float32), flat=np.zeros(4, np.uint16), **due)
+    run = ts.open(tmp_path / "run")
+
+    with pytest.raises(SeriesNotFoundError, match="no series 'V'; it has"):
+        analysis.freeze_onset(run, series="V")
+    with pytest.raises(UsageError, match="freeze onset needs bfloat16, or its bits as uint16, found float32"):
+        analysis.freeze_onset(run, series="f")
+    with pytest.raises(UsageError, match=r"displacement needs the axes \(step, token, dim\)"):
+        analysis.displacement(run, series="flat")
+    with pytest.raises(UsageError, match="freeze onset needs every step, found 3 steps from 0 to 20"):
+        analysis.freeze_onset(run)
+    with pytest.raises(UsageError, match="needs a run, a series of one, or an array, found list"):
+        analysis.freeze_onset([1, 2])
+    with pytest.raises(UsageError, match="threads=0"):
+        analysis.freeze_onset(recordings.walk(), threads=0)

@@ -1,0 +1,199 @@
+"""When tokens stop moving: the last move of each, and the stretches of steps at which nothing moves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Recorded
+from .scanning import Block, Extent, Needs, scan
+from .tile import Tile
+
+
+def freeze_onset(recorded: Recorded, series: str = "W", **how: Any) -> npt.NDArray[np.int64]:
+    """The last step k at which any bit of the token's row differs from step k − 1, 0 where it never moved.
+
+    int64 (tokens,). Bits, not values: a zero that changes its sign moved, a NaN that stays the same did not. Its
+    largest entry is the run's last motion. `how`: threads and executor, as for `scan`.
+    """
+    result: npt.NDArray[np.int64] = scan(recorded, [FreezeOnset()], series=series, **how)[0]
+    return result
+
+
+@dataclass(frozen=True)
+class FreezeOnset:
+    """The analysis behind `freeze_onset`."""
+
+    needs = Needs("freeze onset")
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64] | None:
+        return None if tile.is_still else last_step(tile, tile.moved)
+
+    def begin(self, extent: Extent) -> "LastSteps":
+        return LastSteps(extent.n_tokens)
+
+
+def last_step(tile: Tile, happens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The last step of the tile at which something happens to each token, −1 where it never does; (tokens,)."""
+    n_after = np.argmax(happens[::-1], axis=0)
+    return np.where(happens.any(axis=0), tile.steps[len(happens) - 1 - n_after], -1)
+
+
+class LastSteps:
+    """Keeps the last step of each token that any part names."""
+
+    def __init__(self, n_tokens: int) -> None:
+        self._last = np.zeros(n_tokens, dtype=np.int64)
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.int64]]]) -> None:
+        del block
+        for place, last in parts:
+            known = self._last[place.tokens]
+            np.maximum(known, last, out=known)
+
+    def result(self) -> npt.NDArray[np.int64]:
+        return self._last
+
+
+@dataclass(frozen=True)
+class Stillness:
+    """How many tokens move at each step, and the runs of consecutive steps at which none does.
+
+    steps: (n,) int64, those that have a step before. movers: (n,) int64. first_steps, lengths: (runs,) int64, the
+    step at which each run of still steps begins and how many steps it lasts.
+    """
+
+    steps: npt.NDArray[np.int64]
+    movers: npt.NDArray[np.int64]
+    first_steps: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    @property
+    def n_still(self) -> int:
+        """Steps at which nothing moves."""
+        return int(self.lengths.sum())
+
+    @property
+    def winter(self) -> int:
+        """Steps at the end of the run at which nothing moves."""
+        moving = np.flatnonzero(self.movers)
+        return len(self.movers) - (int(moving[-1]) + 1 if len(moving) else 0)
+
+
+def stillness(recorded: Recorded, series: str = "W", **how: Any) -> Stillness:
+    """Global stillness: maximal runs of steps t at which W[t] = W[t−1] in every bit of every token.
+
+    `how`: threads and executor, as for `scan`.
+    """
+    result: Stillness = scan(recorded, [StillRuns()], series=series, **how)[0]
+    return result
+
+
+@dataclass(frozen=True)
+class StillRuns:
+    """The analysis behind `stillness`."""
+
+    needs = Needs("stillness")
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64] | None:
+        return None if tile.is_still else np.count_nonzero(tile.moved, axis=1)
+
+    def begin(self, extent: Extent) -> "_Movers":
+        return _Movers(extent)
+
+
+class _Movers:
+    def __init__(self, extent: Extent) -> None:
+        self._steps = extent.steps
+        self._movers = np.zeros(len(extent.steps), dtype=np.int64)
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.int64]]]) -> None:
+        del block
+        for place, movers in parts:
+            self._movers[place.rows] += movers
+
+    def result(self) -> Stillness:
+        steps, movers = self._steps[1:], self._movers[1:]
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], movers == 0, [False]]).astype(np.int8)))
+        first, after = edges[::2], edges[1::2]
+        return Stillness(steps, movers, steps[first], after - first)
+
+
+@dataclass(frozen=True)
+class Stumbles:
+    """When each token made its last big move and its last move of any size; int64 (tokens,), 0 where it made none."""
+
+    last_big: npt.NDArray[np.int64]
+    last_any: npt.NDArray[np.int64]
+
+    @property
+    def duration(self) -> npt.NDArray[np.int64]:
+        """Steps from the last big move to the last one: t_last_any − t_last_big."""
+        return self.last_any - self.last_big
+
+
+def stumbles(recorded: Recorded, series: str = "W", *, big: float = 1.0, **how: Any) -> Stumbles:
+    """Stumble duration: t_last_any − t_last_big, where a big move has ‖ΔW′‖₁ > `big` ULPs, NaN counting as big.
+
+    `how`: threads and executor, as for `scan`.
+    """
+    last_big, last_any = scan(recorded, [LastAbove(big), FreezeOnset()], series=series, **how)
+    return Stumbles(last_big, last_any)
+
+
+@dataclass(frozen=True)
+class LastAbove:
+    """The last step at which each token's ‖ΔW′‖₁ exceeds `threshold` ULPs, or is NaN; 0 where it never does."""
+
+    threshold: float
+    needs = Needs("stumble duration")
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64] | None:
+        if not len(tile.changes.row):
+            return None
+        return last_step(tile, tile.spread(~(tile.norms.l1 <= self.threshold)))
+
+    def begin(self, extent: Extent) -> LastSteps:
+        return LastSteps(extent.n_tokens)
+
+
+def cohort_onset(recorded: Recorded, series: str = "W", *, at_most: float = 1.0, **how: Any) -> npt.NDArray[np.int64]:
+    """The first step ≥ 1 at which each token's ‖ΔW′‖₁ ≤ `at_most` ULPs, int64 (tokens,); 0 where it never is.
+
+    Tokens that share it are a cohort. `how`: threads and executor, as for `scan`.
+    """
+    result: npt.NDArray[np.int64] = scan(recorded, [FirstBelow(at_most)], series=series, **how)[0]
+    return result
+
+
+@dataclass(frozen=True)
+class FirstBelow:
+    """The analysis behind `cohort_onset`."""
+
+    threshold: float
+    needs = Needs("cohort onset")
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64]:
+        is_below = tile.spread(~(tile.norms.l1 <= self.threshold)) == 0
+        if tile.before is None:
+            is_below[0] = False
+        return np.where(is_below.any(axis=0), tile.steps[np.argmax(is_below, axis=0)], 0)
+
+    def begin(self, extent: Extent) -> "_FirstSteps":
+        return _FirstSteps(extent.n_tokens)
+
+
+class _FirstSteps:
+    def __init__(self, n_tokens: int) -> None:
+        self._first = np.zeros(n_tokens, dtype=np.int64)
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.int64]]]) -> None:
+        del block
+        for place, first in parts:
+            known = self._first[place.tokens]
+            np.copyto(known, first, where=known == 0)
+
+    def result(self) -> npt.NDArray[np.int64]:
+        return self._first

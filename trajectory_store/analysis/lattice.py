@@ -1,0 +1,58 @@
+"""The lattice of bfloat16 values: its unit in the last place (ULP), and how far a value moved on it.
+
+Takes uint16 patterns or ml_dtypes bfloat16 arrays of any shape, before and after broadcast; raises UsageError on any
+other dtype, for a float32 value has 65,536 times finer neighbours. With b the pattern and E = (b >> 7) & 255:
+
+    ulp(b)                       2^(max(E, 1) − 134)
+    displacement(before, after)  ΔW′ = (after − before) / ulp(before), float32, signed
+    ordinal(b)                   sign-magnitude as an integer: one cell a neighbour
+
+| value                | ulp    | displacement from it    | displacement to it       | ordinal                 |
+|----------------------|--------|-------------------------|--------------------------|-------------------------|
+| normal               | 2^E−134| in its own ULPs         | in the start's ULPs      | ±(128 … 32,639)         |
+| subnormal, zero      | 2^−133 | in 2^−133, so huge      | in the start's ULPs      | ±(0 … 127), −0 as +0    |
+| infinity             | NaN    | NaN                     | NaN                      | ±32,640                 |
+| NaN                  | NaN    | NaN                     | NaN                      | beyond ±32,640          |
+
+A displacement within a binade or to a higher one is an integer, to a lower one an integer or a fraction with half,
+quarter … cells. It is exact where the exponents differ by at most 16, else the float32 next to the exact value. It is
+finite whenever both ends are: a start at zero has the smallest ULP there is, and what exceeds float32 saturates at
+±3.4e38. `ordinal(after) − ordinal(before)` stays small through zero's neighbourhood and binade edges (0.498 → 0.502 is
+2 cells, ΔW′ says 3) but counts some 30,000 cells when a weight changes its sign.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import bf16
+from ..errors import UsageError
+
+Patterns = npt.NDArray[Any]
+"""uint16 bit patterns or ml_dtypes bfloat16."""
+
+
+def as_bits(array: Patterns) -> bf16.Bits:
+    """The patterns of an ml_dtypes bfloat16 or a uint16 array, not copied; UsageError on any other dtype."""
+    array = np.asarray(array)
+    if array.dtype == bf16.BFLOAT16:
+        return array.view(np.uint16)
+    if array.dtype != np.uint16:
+        raise UsageError(f"the lattice needs bfloat16, or its bits as uint16, found {array.dtype}")
+    return array
+
+
+def ulp(bits: Patterns) -> npt.NDArray[np.float32]:
+    """2^(max(E, 1) − 134) of each value, float32, shape as given; NaN for NaN and the infinities."""
+    return bf16.ulp(as_bits(bits))
+
+
+def ordinal(bits: Patterns) -> npt.NDArray[np.int32]:
+    """Each value's place among all values, int32, shape as given: neighbours differ by 1, both zeros are 0."""
+    return bf16.ordinal(as_bits(bits))
+
+
+def displacement(before: Patterns, after: Patterns) -> npt.NDArray[np.float32]:
+    """ΔW′ = (after − before) / ulp(before), float32, signed, shape as broadcast; NaN where an end is not finite."""
+    return bf16.displacement(as_bits(before), as_bits(after))

@@ -1,0 +1,274 @@
+"""One pass over a series in step order, for any number of analyses at once, on all cores.
+
+Every block is cut into tiles of tokens, and each tile into slabs of some rows that fit in a core's cache. An
+analysis looks at each slab on its own (`of_tile`, on any thread or machine) and then puts the parts together in a
+fixed order (`update`, one thread, blocks in step order, tiles in token order); so a result does not depend on how many
+threads there are, nor on the backend. The halo is one row: the last one of the tile's block before.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..chunks import TILE_ROW_BYTES
+from ..errors import SeriesNotFoundError, UsageError
+from ..run import LazySeries
+from .arrays import Recorded, as_series
+from .tile import Tile
+
+BITS_DTYPES = ("bfloat16", "uint16")
+"""What the bits of a bfloat16 series are stored as: uint16 is how the notebooks' own files hold them."""
+
+_N_AXES = 3
+_SLAB_ENTRIES = 1 << 18
+"""Entries of a slab: 512 kB of bits, so that what is computed from it stays in a core's cache."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a scan covers: the step of each row, and the size of a row."""
+
+    steps: npt.NDArray[np.int64]
+    n_tokens: int
+    dim: int
+
+
+class Accumulator(Protocol):
+    """Puts the parts of a scan together."""
+
+    def update(self, block: "Block", parts: Sequence[tuple[Tile, Any]]) -> None:
+        """Take the next block: (place, what `of_tile` said) of each slab, tile by tile; a place has no bits."""
+
+    def result(self) -> Any:
+        """What was found, once every block was taken."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an analysis asks of a run.
+
+    name: what it is called in messages. every_step: a row must be one step after the row before, as for everything
+    about moves. series: others that it looks at beside the scanned one. whole_block: its accumulator looks at a
+    block's tiles again (`Block.map`), so they are kept in memory meanwhile.
+    """
+
+    name: str
+    every_step: bool = True
+    series: tuple[str, ...] = ()
+    whole_block: bool = False
+
+
+class Analysis(Protocol):
+    """A question about one series, in two halves: what each slab says, and how to put that together."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of a run."""
+
+    def of_tile(self, tile: Tile) -> Any:
+        """What one slab says; None where it has nothing to say. Pure, and called on any thread."""
+
+    def begin(self, extent: Extent) -> Accumulator:
+        """Begin to put parts together."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One tile of one block; picklable wherever its series are."""
+
+    series: Mapping[str, LazySeries]
+    start: int
+    stop: int
+    tokens: slice
+    halo: npt.NDArray[Any] | None = None
+
+    def slabs(self, bits: npt.NDArray[Any] | None = None) -> Iterator[Tile]:
+        """Its slabs in step order."""
+        main, *others = self.series.items()
+        bits = self._bits() if bits is None else bits
+        tokens = self.tokens
+        rest = {name: series[self.start : self.stop, tokens] for name, series in others}
+        before = self.halo
+        if before is None and self.start:
+            before = main[1].bits[self.start - 1, tokens]
+        steps = main[1].spec.steps_of(self.start, self.stop)
+        size = max(1, _SLAB_ENTRIES // max(1, bits[0].size))
+        for at in range(0, len(bits), size):
+            part = slice(at, min(at + size, len(bits)))
+            rows = slice(self.start + part.start, self.start + part.stop)
+            yield Tile(steps[part], rows, tokens, bits[part], before, {name: a[part] for name, a in rest.items()})
+            before = bits[part.stop - 1]
+
+    def run(self, functions: Sequence[Callable[[Tile], Any]], *, keep: bool) -> "_Done":
+        """Ask each function about each slab."""
+        bits = self._bits()
+        parts = [(_place(slab), [of_tile(slab) for of_tile in functions]) for slab in self.slabs(bits)]
+        return _Done(parts, bits[-1].copy(), bits if keep else None)
+
+    def _bits(self) -> npt.NDArray[Any]:
+        bits: npt.NDArray[Any] = next(iter(self.series.values())).bits[self.start : self.stop, self.tokens]
+        return bits
+
+
+@dataclass(frozen=True)
+class _Done:
+    parts: list[tuple[Tile, list[Any]]]
+    last_row: npt.NDArray[Any]
+    bits: npt.NDArray[Any] | None
+
+
+def _place(slab: Tile) -> Tile:
+    nothing = np.empty((0, 0, 0), dtype=np.uint16)
+    return Tile(slab.steps, slab.rows, slab.tokens, nothing, None)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of the scanned series, all tokens, as an accumulator's `update` meets them."""
+
+    steps: npt.NDArray[np.int64]
+    rows: slice
+    _jobs: Sequence[_Job]
+    _bits: Sequence[npt.NDArray[Any] | None]
+    _map: Callable[..., Iterator[Any]]
+
+    def map(self, function: Callable[[Tile], Any]) -> Iterator[tuple[Tile, Any]]:
+        """Ask about every slab once more, on all cores; (place, answer) in the order of `update`'s parts."""
+        for answers in self._map(_ask, self._jobs, self._bits, itertools.repeat(function)):
+            yield from answers
+
+
+def _ask(job: _Job, bits: npt.NDArray[Any] | None, function: Callable[[Tile], Any]) -> list[tuple[Tile, Any]]:
+    return [(_place(slab), function(slab)) for slab in job.slabs(bits)]
+
+
+def scan(
+    recorded: Recorded | Mapping[str, LazySeries],
+    analyses: Sequence[Analysis],
+    *,
+    series: str = "W",
+    threads: int | None = None,
+    executor: Executor | None = None,
+) -> list[Any]:
+    """Answer several analyses in one pass over `series`; returns their results in the given order.
+
+    recorded: a run, one of its series, a MemorySink or an array, shape (step, token, dim), bfloat16 or its bits; or
+    a mapping of series with as many rows, the first of which is scanned. threads: all cores unless told. executor:
+    run the tiles there instead, for example on `dask.distributed.Client(...).get_executor()`; the workers open the run
+    by its path, and results are the same bits. Memory: one block, what the analyses return, and a slab a thread.
+
+    Raises UsageError where an analysis needs something that the series does not have.
+    """
+    named = _named_series(recorded, analyses, series)
+    main = next(iter(named.values()))
+    _check(main, analyses)
+    _, n_tokens, dim = main.shape
+    extent = Extent(main.steps, n_tokens, dim)
+    accumulators = [analysis.begin(extent) for analysis in analyses]
+    with _Workers(threads, executor) as workers:
+        _run(workers, named, extent, analyses, accumulators)
+    return [accumulator.result() for accumulator in accumulators]
+
+
+def _run(
+    workers: "_Workers",
+    named: Mapping[str, LazySeries],
+    extent: Extent,
+    analyses: Sequence[Analysis],
+    accumulators: Sequence[Accumulator],
+) -> None:
+    main = next(iter(named.values()))
+    width = tile_tokens(extent)
+    tiles = [slice(first, min(first + width, extent.n_tokens)) for first in range(0, extent.n_tokens, width)]
+    functions = [analysis.of_tile for analysis in analyses]
+    keep = workers.share_memory and any(analysis.needs.whole_block for analysis in analyses)
+    halos: list[npt.NDArray[Any] | None] = [None] * len(tiles)
+    n_rows, size = len(extent.steps), main.block_rows
+    for start in range(0, n_rows, size):
+        stop = min(start + size, n_rows)
+        jobs = [_Job(named, start, stop, tile, halo) for tile, halo in zip(tiles, halos, strict=True)]
+        done = list(workers.map(_Job.run, jobs, itertools.repeat(functions), keep=keep))
+        halos = [one.last_row for one in done]
+        block = Block(extent.steps[start:stop], slice(start, stop), jobs, [one.bits for one in done], workers.map)
+        for index, accumulator in enumerate(accumulators):
+            parts = [(place, answers[index]) for one in done for place, answers in one.parts]
+            accumulator.update(block, [part for part in parts if part[1] is not None])
+
+
+def tile_tokens(extent: Extent) -> int:
+    """Tokens of a tile: those of a chunk of the default backend, whatever the backend, so that sums group alike."""
+    return max(1, min(extent.n_tokens, TILE_ROW_BYTES // (extent.dim * 2)))
+
+
+class _Workers:
+    """Where jobs run: this thread, a pool of threads, or somebody's executor."""
+
+    def __init__(self, threads: int | None, executor: Executor | None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads={threads}: a scan needs at least one")
+        n = threads if threads is not None else available_cores()
+        self.share_memory = executor is None
+        self._own = ThreadPoolExecutor(n, thread_name_prefix="trajectory-scan") if executor is None and n > 1 else None
+        self._executor = executor or self._own
+
+    def map(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+        """Results in order; everything is submitted at once."""
+        if self._executor is None:
+            return (function(*each, **options) for each in zip(*arguments, strict=False))
+        futures: list[Future[Any]] = [
+            self._executor.submit(function, *each, **options) for each in zip(*arguments, strict=False)
+        ]
+        return (future.result() for future in futures)
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._own is not None:
+            self._own.shutdown(cancel_futures=True)
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _named_series(
+    recorded: Recorded | Mapping[str, LazySeries], analyses: Sequence[Analysis], name: str
+) -> dict[str, LazySeries]:
+    if isinstance(recorded, Mapping):
+        return dict(recorded)
+    named = {name: as_series(recorded, name)}
+    for analysis in analyses:
+        for other in analysis.needs.series:
+            if isinstance(recorded, (LazySeries, np.ndarray)):
+                raise UsageError(f"{analysis.needs.name} needs the series {other!r} too, so give it the whole run")
+            try:
+                named[other] = as_series(recorded, other)
+            except SeriesNotFoundError as error:
+                raise UsageError(f"{analysis.needs.name} needs a series {other!r} beside {name!r}: {error}") from error
+    return named
+
+
+def _check(series: LazySeries, analyses: Sequence[Analysis]) -> None:
+    wants = " and ".join(analysis.needs.name for analysis in analyses) or "a scan"
+    where = f"{series.path}, series {series.name!r}"
+    if series.spec.dtype not in BITS_DTYPES:
+        raise UsageError(f"{where}: {wants} needs bfloat16, or its bits as uint16, found {series.spec.dtype}")
+    if series.ndim != _N_AXES:
+        raise UsageError(f"{where}: {wants} needs the axes (step, token, dim), found {series.dims}")
+    if not len(series):
+        raise UsageError(f"{where}: {wants} needs at least one recorded step")
+    steps = series.steps
+    for analysis in analyses:
+        if analysis.needs.every_step and (np.diff(steps) != 1).any():
+            raise UsageError(
+                f"{where}: {analysis.needs.name} needs every step,"
+                f" found {len(steps):,} steps from {steps[0]} to {steps[-1]}"
+            )
