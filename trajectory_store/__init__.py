@@ -1,8 +1,10 @@
 """Record what a model's parameters do at every training step, and slice it lazily by step and by token."""
 
 from . import errors
+from .check import Repair, check, repair
 from .compare import Comparison, compare
 from .export import export_safetensors
+from .finding import Finding
 from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
@@ -11,17 +13,21 @@ from .spec import RunSpec, Series
 
 __all__ = [
     "Comparison",
+    "Finding",
     "LazySeries",
     "MemorySink",
     "NullSink",
+    "Repair",
     "Run",
     "RunSpec",
     "Series",
     "Sink",
+    "check",
     "compare",
     "create",
     "errors",
     "export_safetensors",
     "open",
+    "repair",
     "resume",
 ]

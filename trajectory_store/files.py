@@ -133,12 +133,36 @@ def write_all(descriptor: int, buffers: Sequence[Any], offset: int) -> int:
     return offset
 
 
+_COPY_BYTES = 1 << 20
 _MOST_BUFFERS = 512  # IOV_MAX is 1,024 on Linux and macOS
 
 
 def _bytes_of(buffer: Any) -> memoryview:
     view = memoryview(buffer)
     return view.cast("B") if view.nbytes else memoryview(b"")  # an empty array cannot be cast
+
+
+def rewrite(descriptor: int, start: int, stop: int) -> None:
+    """Write a part of a file over itself.
+
+    After a sync that failed the kernel may count the pages as written, so a second sync alone would succeed without
+    having stored them.
+    """
+    while start < stop:
+        data = os.pread(descriptor, min(_COPY_BYTES, stop - start), start)
+        start = write_all(descriptor, [data], start)
+
+
+def cut_file(path: Path, n_bytes: int) -> None:
+    """Cut a torn tail off a file of records."""
+    with storage_errors("cut", path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            disk.truncate(descriptor, n_bytes)
+            # Without it: frames that were dropped may come back behind those that took their place.
+            disk.sync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class _SequentialWriter:

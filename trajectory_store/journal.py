@@ -23,7 +23,6 @@ from .spec import Frame, RunSpec
 
 FOLDER = "journal"
 _NAME_DIGITS = 12
-_COPY_BYTES = 1 << 20
 
 
 def segment_path(folder: Path, first_step: int) -> Path:
@@ -73,6 +72,8 @@ class Segment:
         self.entries: list[Entry] = []
         self.synced_step = -1
         self.end = 0  # where the last record that was read ends
+        self.gaps: list[tuple[int, int]] = []
+        """(start, stop) of bytes between sound records that are none."""
 
     def close(self) -> None:
         """Close the file; harmless when called twice."""
@@ -103,10 +104,12 @@ class Segment:
             if stop > n_bytes:
                 return
             if head.kind == record.FRAME:
-                is_sound = all(self._row_is_sound(offset, head, name) for name in head.rows)
+                is_sound = next(self._flawed_series(offset, head), None) is None
                 if not is_sound and self._find_head(stop, head.step) is None:
                     return  # a frame that is being written, or was torn
                 self.entries.append(Entry(head.step, offset, self.end, head, is_sound))
+            if offset > self.end:
+                self.gaps.append((self.end, offset))
             self.synced_step = max(self.synced_step, head.synced_step)
             self.end = stop
 
@@ -154,13 +157,29 @@ class Segment:
 
         return record.find_head(self._spec, self._read, offset, can_follow)
 
-    def _row_is_sound(self, offset: int, head: Record, name: str) -> bool:
-        start, crc = head.rows[name]
-        return crc32c(self._read(offset + start, self._spec.series[name].row_bytes)) == crc
+    def flawed_series(self, index: int) -> Iterator[str]:
+        """The series whose row of the frame at `index` in `entries` fails its checksum."""
+        return self._flawed_series(self.entries[index].offset, self.entries[index].head)
+
+    def _flawed_series(self, offset: int, head: Record) -> Iterator[str]:
+        for name, (start, crc) in head.rows.items():
+            if crc32c(self._read(offset + start, self._spec.series[name].row_bytes)) != crc:
+                yield name
 
     def _read(self, offset: int, size: int) -> bytes:
         with files.storage_errors("read", self.path):
             return os.pread(self._file.fileno(), size, offset)
+
+
+@contextlib.contextmanager
+def scanned_segments(folder: Path, spec: RunSpec, block_steps: int) -> Iterator[list[Segment]]:
+    """Every segment of a journal that nobody writes, scanned, open until the block ends."""
+    with contextlib.ExitStack() as stack:
+        segments = [Segment(segment_path(folder, step), spec, block_steps) for step in segment_steps(folder)]
+        for segment in segments:
+            stack.callback(segment.close)
+            segment.scan()
+        yield segments
 
 
 @dataclass
@@ -185,13 +204,16 @@ class Tail:
         """Every due step before this one is sealed or in the tail."""
         return next(reversed(self.places), sealed_until - 1) + 1
 
-    def damaged(self) -> list[tuple[int, Path]]:
-        """Steps that were synced and of which something is lost, with their segment's file."""
-        return [
-            (step, segment.path)
-            for step, (segment, index) in self.places.items()
-            if index < 0 or not segment.entries[index].is_sound
-        ]
+    def damaged(self) -> Iterator[tuple[int, Segment, int]]:
+        """Steps that were synced and of which something is lost, each with its place."""
+        for step, (segment, index) in self.places.items():
+            if index < 0 or not segment.entries[index].is_sound:
+                yield step, segment, index
+
+    def raise_damage(self) -> None:
+        """Raise DamageError where a step that was synced is damaged: no recovery may cut it."""
+        for step, segment, _ in self.damaged():
+            raise DamageError(f"{segment.path}: step {step} was synced and is damaged; restore the file from a copy")
 
 
 def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail:
@@ -304,7 +326,7 @@ class JournalWriter:
     def _sync(self, step: int) -> None:
         with files.storage_errors("sync", self._path):
             if self._must_rewrite:
-                rewrite(self._descriptor, self._synced_bytes, self._n_bytes)
+                files.rewrite(self._descriptor, self._synced_bytes, self._n_bytes)
             self._must_rewrite = True
             files.disk.sync(self._descriptor)  # without it: the frames are lost
             self._must_rewrite = False
@@ -327,17 +349,6 @@ class JournalWriter:
             files.disk.truncate(self._descriptor, n_bytes)
 
 
-def rewrite(descriptor: int, start: int, stop: int) -> None:
-    """Write a part of a file over itself.
-
-    After a sync that failed the kernel may count the pages as written, so a second sync alone would succeed without
-    having stored them.
-    """
-    while start < stop:
-        data = os.pread(descriptor, min(_COPY_BYTES, stop - start), start)
-        start = files.write_all(descriptor, [data], start)
-
-
 def remove_segment(folder: Path, first_step: int) -> None:
     """Remove a segment whose block the manifest has committed; harmless where it is gone."""
     path = segment_path(folder, first_step)
@@ -346,7 +357,11 @@ def remove_segment(folder: Path, first_step: int) -> None:
 
 
 def cut_tail(segments: list[Segment], tail: Tail) -> int:
-    """Cut what lies behind the last whole frame, remove segments without frames; returns the bytes torn off."""
+    """Cut what lies behind the last whole frame, remove segments without frames; returns the bytes torn off.
+
+    Raises DamageError, and cuts nothing, where a step that was synced is damaged.
+    """
+    tail.raise_damage()
     dropped_bytes = 0
     torn_segment, torn_offset = tail.torn_at or (None, 0)
     is_behind = False
@@ -357,21 +372,9 @@ def cut_tail(segments: list[Segment], tail: Tail) -> int:
         if not any(entry.step in tail.places for entry in segment.entries):
             remove_segment(segment.path.parent, segment.first_step)
         elif keep_bytes < segment.n_bytes:
-            cut_file(segment.path, keep_bytes)
+            files.cut_file(segment.path, keep_bytes)
     if tail.torn_at is not None:
         folder = segments[0].path.parent
         with files.storage_errors("sync", folder):
             files.disk.sync_folder(folder)  # without it: segments that were dropped may come back
     return dropped_bytes
-
-
-def cut_file(path: Path, n_bytes: int) -> None:
-    """Cut a torn tail off a file of records."""
-    with files.storage_errors("cut", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            files.disk.truncate(descriptor, n_bytes)
-            # Without it: frames that were dropped may come back behind those that took their place.
-            files.disk.sync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -18,6 +18,7 @@ from . import files, record, safetensors_format
 from .checksum import crc32c
 from .errors import DamageError, MalformedFileError
 from .record import Record
+from .recovery import Recovery
 from .safetensors_format import Tensor
 from .spec import DTYPES, RunSpec, storage_dtype
 from .static import StaticArray
@@ -216,6 +217,24 @@ class CommitLog:
                 return step
             step = self._spec.next_due(step + 1)
         return self.recorded_until
+
+    def cut(self, rows: RowFile) -> Recovery:
+        """Cut the log behind its last sound step, once it is scanned and nobody writes it.
+
+        Raises DamageError, and cuts nothing, where a step that was synced is damaged.
+        """
+        rows.check_room(self)
+        for step in self.damaged_steps():
+            raise DamageError(f"{self.path}: the commit of step {step} is damaged; restore the file from a copy")
+        kept_until = self.sound_until(rows)
+        keep_bytes = self.end if kept_until == self.recorded_until == self.stop_step else self.end_of(kept_until)
+        dropped_steps = tuple(self.steps_from(kept_until))
+        with files.storage_errors("read", self.path):
+            dropped_bytes = self.path.stat().st_size - keep_bytes
+        if dropped_bytes:
+            files.cut_file(self.path, keep_bytes)
+        self.end = keep_bytes
+        return Recovery(kept_until, dropped_steps, dropped_bytes)
 
     def end_of(self, step: int) -> int:
         """Where the headers of the steps before `step`, which was not synced, end."""

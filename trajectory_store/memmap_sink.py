@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import files, journal, record, safetensors_format
+from . import files, record, safetensors_format
 from . import manifest as manifests
 from .checksum import crc32c
-from .errors import DamageError, UsageError
+from .errors import UsageError
 from .manifest import Manifest
 from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile, tensors_of
 from .recovery import Recovery
@@ -172,14 +172,14 @@ class MemmapSink(SinkContext):
                     series.rows_before(step + 1) * series.row_bytes for step in (self._synced_step, last_step)
                 )
                 offset = self._tensors[name].offset
-                journal.rewrite(self._rows_descriptor, offset + start, offset + stop)
+                files.rewrite(self._rows_descriptor, offset + start, offset + stop)
         self._must_rewrite_rows = True
         files.disk.sync(self._rows_descriptor)
         self._must_rewrite_rows = False
 
     def _sync_log(self, end: int) -> None:
         if self._must_rewrite_log:
-            journal.rewrite(self._log_descriptor, self._synced_log_bytes, end)
+            files.rewrite(self._log_descriptor, self._synced_log_bytes, end)
         self._must_rewrite_log = True
         files.disk.sync(self._log_descriptor)
         self._must_rewrite_log = False
@@ -191,17 +191,11 @@ class MemmapSink(SinkContext):
         rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
         log = CommitLog(self._folder / COMMITS, self.spec, self._manifest.sealed_until)
         log.scan()
-        rows.check_room(log)
-        if (damaged := next(log.damaged_steps(), None)) is not None:
-            raise DamageError(f"{log.path}: the commit of step {damaged} is damaged; restore the file from a copy")
-        recorded_until = log.sound_until(rows)
-        keep_bytes = log.end if recorded_until == log.recorded_until else log.end_of(recorded_until)
+        recovery = log.cut(rows)
+        recorded_until = recovery.kept_until
         with files.storage_errors("open", log.path):
             self._log_descriptor = os.open(log.path, os.O_RDWR | os.O_CLOEXEC)
-        dropped_bytes = os.fstat(self._log_descriptor).st_size - keep_bytes
-        if dropped_bytes:
-            journal.cut_file(log.path, keep_bytes)
-        self._log_bytes = keep_bytes
+        self._log_bytes = log.end
         self._synced_step = log.synced_step
         self._last_step = recorded_until - 1
         self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
@@ -211,7 +205,7 @@ class MemmapSink(SinkContext):
             self._resize(self.spec.steps, recorded_until)
         else:
             self._open_rows()
-        return Recovery(recorded_until, tuple(log.steps_from(recorded_until)), dropped_bytes)
+        return recovery
 
     def _resize(self, steps: int, recorded_until: int) -> None:
         rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)

@@ -266,15 +266,9 @@ class ZarrSink(SinkContext):
 
     def _recover(self) -> Recovery:
         files.make_folders(self._folder / journal.FOLDER)  # empty in a closed run: some ways of copying drop it
-        segments = [self._segment(first_step) for first_step in journal.segment_steps(self._folder / journal.FOLDER)]
-        with contextlib.ExitStack() as stack:
-            for segment in segments:
-                stack.callback(segment.close)
-                segment.scan()
-            tail = journal.read_tail(self.spec, segments, self._manifest.sealed_until)
-            if damaged := tail.damaged():
-                step, path = damaged[0]
-                raise DamageError(f"{path}: step {step} was synced and is damaged; restore the file from a copy")
+        folder, spec = self._folder / journal.FOLDER, self.spec
+        with journal.scanned_segments(folder, spec, self._manifest.block_steps) as segments:
+            tail = journal.read_tail(spec, segments, self._manifest.sealed_until)
             dropped_bytes = journal.cut_tail(segments, tail)
             self._go_on(segments, tail)
         files.remove_partials(self._folder)

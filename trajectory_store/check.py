@@ -1,0 +1,102 @@
+"""Walks one run and yields what is wrong with it; cuts a torn tail where told.
+
+Every stored byte is under a checksum: the manifest's own, those of blocks and static arrays in the manifest, those of
+frames in the journal or the log of commits, and Zarr's metadata, which follows from the manifest byte for byte.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import files, journal
+from . import manifest as manifests
+from .check_memmap import MemmapCheck
+from .check_zarr import ZarrCheck
+from .errors import DamageError
+from .finding import Finding
+from .manifest import Manifest
+from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile
+from .progress import Meter, Progress
+from .recovery import Recovery
+from .source import folder_bytes
+
+
+def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Iterator[Finding]:
+    """Read every byte of a run and yield a finding for each thing that is wrong; nothing where the run is sound.
+
+    Memory is bounded by a block. A run may be checked while another process writes it: what that one has not finished
+    is no finding. Raises RunNotFoundError where there is no run, FormatVersionError where a newer version of this
+    package wrote it.
+    """
+    where = Path(path)
+    meter = Meter(folder_bytes(where), progress)
+    is_live = files.WriterLock.is_held(where)
+    try:
+        manifest = manifests.load(where)
+    except DamageError as error:
+        yield Finding("manifest", where / manifests.FILE_NAME, str(error))
+        return
+    of_backend = (ZarrCheck if manifest.backend == "zarr" else MemmapCheck)(where, manifest, meter, is_live=is_live)
+    yield from of_backend.findings()
+    known = of_backend.known_files() | {where / manifests.FILE_NAME, where / "lock"}
+    yield from _other_files(where, known, is_live=is_live)
+
+
+def _other_files(folder: Path, known: set[Path], *, is_live: bool) -> Iterator[Finding]:
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for path in (Path(root, name) for name in sorted(names)):
+            if path in known or (is_live and (files.is_partial(path) or not path.exists())):
+                continue
+            if files.is_partial(path):
+                yield Finding("torn", path, "a write that did not finish")
+            else:
+                yield Finding("unknown", path, "no part of a run; move it elsewhere")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """recovery: what was kept and dropped. removed: files of writes that had not finished. findings: what `check`
+    finds after it."""
+
+    recovery: Recovery
+    removed: tuple[Path, ...]
+    findings: tuple[Finding, ...]
+
+
+def repair(path: str | os.PathLike[str]) -> Repair:
+    """Cut the torn tail of a run that nobody writes, and nothing else, then check it again.
+
+    Raises RunLockedError where another process writes it, DamageError where a step that was synced is damaged, and
+    cuts nothing then: what is damaged may still be restored.
+    """
+    where = Path(path)
+    manifest = manifests.load(where)
+    with _locked(where):
+        recovery = (_cut_journal if manifest.backend == "zarr" else _cut_commits)(where, manifest)
+        removed = tuple(files.remove_partials(where))
+    return Repair(recovery, removed, tuple(check(where)))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = files.WriterLock(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _cut_journal(path: Path, manifest: Manifest) -> Recovery:
+    with journal.scanned_segments(path / journal.FOLDER, manifest.spec, manifest.block_steps) as segments:
+        tail = journal.read_tail(manifest.spec, segments, manifest.sealed_until)
+        dropped_bytes = journal.cut_tail(segments, tail)
+    return Recovery(tail.end(manifest.sealed_until), tuple(tail.dropped_steps), dropped_bytes)
+
+
+def _cut_commits(path: Path, manifest: Manifest) -> Recovery:
+    log = CommitLog(path / COMMITS, manifest.spec, manifest.sealed_until)
+    log.scan()
+    return log.cut(RowFile(path / FRAMES, manifest.spec, manifest.static))

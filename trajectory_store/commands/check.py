@@ -1,0 +1,59 @@
+"""`trajectory-store check`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from trajectory_store.check import Repair
+
+
+@click.command("check")
+@click.argument("run", type=terminal.PATH)
+@click.option("--repair", "is_repairing", is_flag=True, help="Cut the torn tail that a crash left, and nothing else.")
+@terminal.JSON
+def command(run: Path, is_repairing: bool, as_json: bool) -> None:
+    """Verify every stored byte of RUN, also while it is being written.
+
+    Exits 0 where the run is sound, 1 where something was found, 2 where it could not be checked. --repair cuts what is
+    torn, says what that loses, and checks again; it touches nothing where a step that was synced is damaged.
+    """
+    from trajectory_store.check import check, repair
+
+    done = repair(run) if is_repairing else None
+    n_found, findings = 0, []
+    with terminal.progress("Checking") as report:
+        for finding in check(run, progress=report) if done is None else done.findings:
+            n_found += 1
+            if as_json:
+                findings.append(finding.to_json())
+            else:
+                click.echo(str(finding))
+    if as_json:
+        terminal.echo_json({"sound": n_found == 0, "findings": findings, "repair": _repair_json(done)})
+    else:
+        if done is not None:
+            click.echo(_repaired(done))
+        click.echo(f"{n_found} finding{'s' * (n_found != 1)}" if n_found else "Sound")
+    if n_found:
+        click.get_current_context().exit(terminal.EXIT_DIFFERENT)
+
+
+def _repair_json(done: "Repair | None") -> "dict[str, object] | None":
+    if done is None:
+        return None
+    return {
+        "kept_until": done.recovery.kept_until,
+        "dropped_steps": list(done.recovery.dropped_steps),
+        "dropped_bytes": done.recovery.dropped_bytes,
+        "removed": [str(path) for path in done.removed],
+    }
+
+
+def _repaired(done: "Repair") -> str:
+    lines = [str(done.recovery).capitalize()]
+    lines += [f"removed {path}, a write that did not finish" for path in done.removed]
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""One thing that `check` found in a run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KINDS = {
+    "manifest": "the manifest fails its checksum: nothing in the run can be read",
+    "metadata": "a zarr.json, or the header of the rows' file, is not what the manifest says",
+    "static": "a static array fails its checksum",
+    "block": "a sealed block, or one chunk of it, fails its checksum or is not the one that was committed",
+    "journal": "a frame that was synced, or bytes around it, fail their checksum",
+    "commits": "the commit of a step is damaged, so that its rows cannot be verified",
+    "row": "a row of the memmap backend fails its checksum",
+    "torn": "what a crash left unfinished and was never promised; the next writer, or a repair, cuts it",
+    "unknown": "a file that is no part of a run",
+}
+"""Every kind of finding. Only "torn" can be repaired; "unknown" harms nothing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """kind: one of `KINDS`. series, steps, tokens: what cannot be read because of it, each None where it does not
+    apply or is all of it; tokens are entries of the first axis of a row."""
+
+    kind: str
+    path: Path
+    message: str
+    series: str | None = None
+    steps: range | None = None
+    tokens: range | None = None
+
+    def __str__(self) -> str:
+        where = f", series {self.series!r}" if self.series is not None else ""
+        for what, entries in (("step", self.steps), ("entry", self.tokens)):
+            if entries:
+                where += f", {what} {entries[0]}" + (f" to {entries[-1]}" if len(entries) > 1 else "")
+        return f"{self.kind}: {self.path}{where}: {self.message}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ranges as [first, last]."""
+        ends = {"steps": self.steps, "tokens": self.tokens}
+        return {
+            "kind": self.kind,
+            "path": str(self.path),
+            "message": self.message,
+            "series": self.series,
+            **{name: [entries[0], entries[-1]] if entries else None for name, entries in ends.items()},
+        }
+
+
+class StepRuns:
+    """Groups steps that come in order, each with what it has in common with its neighbours, into ranges."""
+
+    def __init__(self) -> None:
+        self._runs: dict[Any, range] = {}
+
+    def add(self, key: Any, step: int) -> Iterator[tuple[Any, range]]:
+        """Add a step; yields the range of the same key that it does not continue."""
+        before = self._runs.get(key)
+        if before is not None and before.stop == step:
+            self._runs[key] = range(before.start, step + 1)
+            return
+        self._runs[key] = range(step, step + 1)
+        if before is not None:
+            yield key, before
+
+    def rest(self) -> Iterator[tuple[Any, range]]:
+        """The ranges that nothing ended."""
+        yield from self._runs.items()
+        self._runs = {}
