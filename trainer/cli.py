@@ -215,6 +215,10 @@ def verify(
     training_data = load_data(data, config)
     if self_test and not verification.is_deterministic(config, training_data, device):
         raise UsageError(f"two trainings differ on this {device}, so no comparison would mean anything")
+    if not as_json:
+        click.echo(f"VERIFICATION: comparing {config.total_steps + 1:,} steps with {reference}")
+        for line in verification.environment_differences(recorded, config, training_data, device):
+            click.echo(f"  the environment differs: {line}")
     found = verification.verify(config, training_data, device, recorded)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
     ctx.exit(0 if found.identical else 1)

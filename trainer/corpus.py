@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from trajectory_store.errors import MalformedFileError, RunNotFoundError, UsageError
 
 LETTERS_SHARE = 3
@@ -76,7 +78,7 @@ def from_files(paths: Iterable[Path]) -> Text:
 def built_in() -> Text:
     """Python's own English documentation: `pydoc_data.topics`, then the standard library's docstrings.
 
-    Docstrings are parsed from the source files, nothing is imported, so the text depends on the Python version alone.
+    Docstrings are parsed from the source files and nothing is imported, so the text is the same for one installation.
     """
     try:
         from pydoc_data.topics import topics
@@ -154,11 +156,14 @@ def _documents(load_dataset: LoadDataset, dataset: tuple[str, str], count: int) 
     name, config = dataset
     try:
         stream = load_dataset(name, config, split="train", streaming=True)
-        return [document["text"] for document in islice(stream, count)]
+        documents = tqdm(islice(stream, count), total=count, desc=f"{name}/{config}", unit=" documents", disable=None)
+        return [document["text"] for document in documents]
     except KeyError as error:
         raise UsageError(f"{name}/{config}: its documents have no field {error}") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name}/{config}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"{name}/{config}: cannot be read: {(str(error).splitlines() or ['no reason given'])[0]}"
+        ) from error
 
 
 def _text(text: str, **origin: Any) -> Text:

@@ -92,26 +92,37 @@ class _Sink(Protocol):
 
 def check_out(options: Options) -> None:
     """Raise unless the output folder can be begun, or gone on with; touches nothing."""
-    out = options.out
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if options.export and not options.capture:
         raise UsageError("--export needs a recording: leave --no-capture out")
+    out, is_recorded = options.out, options.trajectory.exists()
+    is_saved = bool(checkpoint.checkpoints(options.checkpoints))
     if options.resume:
-        if not out.is_dir():
-            raise RunNotFoundError(f"{out}: there is no run to resume; start one without --resume")
-        recorded = options.trajectory.exists()
-        if recorded and not options.capture:
-            raise UsageError(f"{out}: this run is recorded; resume it without --no-capture")
-        if not recorded and options.capture and checkpoint.checkpoints(options.checkpoints):
-            raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
-    elif out.exists() or out.is_symlink():
-        if not out.is_dir():
-            raise RunExistsError(f"{out}: is there and is not a folder; choose another")
-        is_ours = options.trajectory.is_dir() or options.checkpoints.is_dir()
-        if any(out.iterdir()) and not (options.overwrite and is_ours):
-            remedy = "go on with it (--resume) or replace it (--overwrite)" if is_ours else "choose another folder"
+        _check_resumed(options, is_recorded=is_recorded, is_saved=is_saved)
+    elif out.is_dir():
+        remedy = "go on with it (--resume) or replace it (--overwrite)" if is_recorded or is_saved else "choose another"
+        if any(out.iterdir()) and not (options.overwrite and (is_recorded or is_saved)):
             raise RunExistsError(f"{out}: the output folder is there already; {remedy}")
+        if is_recorded and not options.capture:
+            raise RunExistsError(
+                f"{out}: a run that is not recorded does not replace one that is; choose another folder"
+            )
+    elif out.exists() or out.is_symlink():
+        raise RunExistsError(f"{out}: is there and is not a folder; choose another")
+
+
+def _check_resumed(options: Options, *, is_recorded: bool, is_saved: bool) -> None:
+    out = options.out
+    if not out.is_dir():
+        raise RunNotFoundError(f"{out}: there is no run to resume; start one without --resume")
+    if is_recorded and not options.capture:
+        raise UsageError(f"{out}: this run is recorded; resume it without --no-capture")
+    if is_saved and options.capture and not is_recorded:
+        raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
+    foreign = [path for path in out.iterdir() if path != options.checkpoints and not _is_leftover(path)]
+    if foreign and not (is_recorded or is_saved):
+        raise RunNotFoundError(f"{out}: there is no run in this folder to resume")
 
 
 class RunFolder:
@@ -207,7 +218,7 @@ class RunFolder:
 
     def _begin(self) -> _Sink:
         options = self._options
-        options.out.mkdir(parents=True, exist_ok=True)
+        files.make_folders(options.out)
         sink: _Sink
         if options.capture:
             sink = ts.create(
@@ -228,9 +239,7 @@ class RunFolder:
         with files.storage_errors("replace", options.out):
             for path in stale:
                 files.disk.unlink(path)
-            if not options.capture and options.trajectory.is_dir():
-                files.disk.remove_tree(options.trajectory)
-            options.checkpoints.mkdir(exist_ok=True)
+        files.make_folders(options.checkpoints)
         return sink
 
     def _resume(self) -> _Sink:
@@ -325,8 +334,7 @@ class RunFolder:
     def _finish(self) -> None:
         options, state = self._options, self.state
         if options.export:
-            with ts.open(options.trajectory) as run:
-                ts.export_safetensors(run, options.exported, dtype="uint16", overwrite=True)
+            self._export()
         write_metadata(
             options.metadata, self._config, state, self._series, dead_count=self._masks.dead_count, about=self._about
         )
@@ -344,10 +352,22 @@ class RunFolder:
             self._report(f"File size: {budget.human(options.exported.stat().st_size)}")
         self._report(f"Saved {options.metadata}")
 
+    def _export(self) -> None:
+        with tqdm(desc="Exporting", unit="B", unit_scale=True, disable=None) as progress:
+
+            def report(done: int, total: int) -> None:
+                progress.total = total
+                progress.update(done - progress.n)
+
+            # Over what a kill during the end of an earlier attempt may have left.
+            ts.export_safetensors(
+                self._options.trajectory, self._options.exported, dtype="uint16", overwrite=True, progress=report
+            )
+
     def _clear_partial_files(self) -> None:
         """Remove what a killed process was writing; the recording's lock is held, so nobody else is."""
         for folder in (self._options.out, self._options.checkpoints):
-            for path in folder.glob(".*.partial") if folder.is_dir() else ():
+            for path in filter(_is_leftover, folder.iterdir() if folder.is_dir() else ()):
                 with files.storage_errors("remove", path):
                     (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
 
@@ -355,6 +375,11 @@ class RunFolder:
     def _progress(self) -> Iterator["tqdm[Any]"]:
         with tqdm(total=self._config.total_steps, initial=self.state.step, desc="Training", disable=None) as progress:
             yield progress
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a killed process was writing or replacing something under this name."""
+    return path.name.startswith(".") and path.suffix in (".partial", ".replaced")
 
 
 class _NoRecording:

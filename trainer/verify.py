@@ -20,6 +20,7 @@ from .batches import Batches
 from .capture import Capture, captured_tokens
 from .config import Config, with_settings
 from .data import TrainingData
+from .fingerprint import differences, take_fingerprint
 from .loop import train
 from .state import TrainingState, fresh
 
@@ -130,6 +131,16 @@ class Reference:
         for start in range(0, last_step + 1, _STEPS_READ_TOGETHER):
             stop = min(start + _STEPS_READ_TOGETHER, last_step + 1)
             yield from zip(weights[start:stop], losses[start:stop].astype(np.float32), strict=True)
+
+
+def environment_differences(reference: Reference, config: Config, data: TrainingData, device: str) -> list[str]:
+    """How this environment differs from the one the reference says it was trained in; empty where it says nothing."""
+    recorded = reference.about.get("fingerprint")
+    return (
+        differences(recorded, take_fingerprint(fresh(config, device).optimizer, device, data.hashes))
+        if recorded
+        else []
+    )
 
 
 def default_steps(reference: Reference) -> int:

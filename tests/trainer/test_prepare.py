@@ -138,7 +138,7 @@ def test_corpus_alone_gets_the_built_in_letters(tmp_path: Path, texts: SimpleNam
     assert result.exit_code == 0
     assert "66 letters of other scripts" in result.output
     provenance = json.loads((tmp_path / "data" / "provenance.json").read_text(encoding="utf-8"))
-    assert provenance["tokenizer_corpus"]["letters"] == provenance["demographics"]["Thai"]["dead"] == 76
+    assert provenance["tokenizer_corpus"]["letters"] == provenance["demographics"]["Thai"]["dead"] == 66
 
 
 def _fineweb_stand_in(**fields: str) -> tuple[corpus.LoadDataset, list[tuple[Any, ...]]]:

@@ -260,15 +260,16 @@ def test_overwrite_leaves_nothing_of_the_old_run(tmp_path: Path, run_tiny: Run) 
     assert json.loads((tmp_path / "out" / "metadata.json").read_text())["random_seed"] == 3
 
 
-@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--resume"], ["--resume", "--no-capture"]])
 def test_a_foreign_folder_is_never_replaced(tmp_path: Path, run_tiny: Run, options: list[str]) -> None:
     """--overwrite replaces runs, not whatever else is at the path."""
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("unique")
     (tmp_path / "file").write_text("unique")
 
-    assert_refused(run_tiny(tmp_path / "thesis", *options), "choose another folder")
-    assert_refused(run_tiny(tmp_path / "file", *options), "is not a folder")
+    for name, sentence in (("thesis", "there already; choose another"), ("file", "is not a folder")):
+        result = run_tiny(tmp_path / name, *options)
+        assert_refused(result, "there is no run" if "--resume" in options else sentence)
     assert set(contents(tmp_path).values()) == {b"unique"}
 
 
@@ -295,6 +296,7 @@ def test_resume_needs_the_same_kind_of_run(tmp_path: Path, run_tiny: Run) -> Non
 
     assert_refused(run_tiny(tmp_path / "a", "--resume", "--no-capture"), "resume it without --no-capture")
     assert_refused(run_tiny(tmp_path / "b", "--resume"), "resume it with --no-capture")
+    assert_refused(run_tiny(tmp_path / "a", "--overwrite", "--no-capture"), "does not replace one that is")
 
 
 def test_the_plan_is_printed_before_step_0(tmp_path: Path, run_tiny: Run) -> None:
