@@ -52,7 +52,7 @@ def export_safetensors(
     if dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r}: bfloat16 is exported as {' or '.join(map(repr, DTYPES))}")
     with opened(run) as source:
-        _check_target(target, source.path, overwrite=overwrite)
+        check_target(target, source.path, overwrite=overwrite)
         _check_widened(source, widened := {widen} if isinstance(widen, str) else set(widen))
         wanted = _wanted_steps(source, steps)
         rows = {name: _rows_at(series, wanted) for name, series in source.series.items()}
@@ -144,7 +144,8 @@ def _check_widened(run: Run, widened: set[str]) -> None:
             raise UsageError(f"{run.path}: series {name!r} is {dtypes[name]}; only bfloat16 is widened to float32")
 
 
-def _check_target(path: Path, run_path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, run_path: Path, *, overwrite: bool) -> None:
+    """Raise unless a file may be written to `path`: UsageError inside a run, RunExistsError where something is."""
     where, run_where = path.resolve(), run_path.resolve()
     if where == run_where or run_where in where.parents:
         raise UsageError(f"{path}: belongs to the run that is exported; choose another path")

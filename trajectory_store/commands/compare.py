@@ -1,0 +1,66 @@
+"""`trajectory-store compare`."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from trajectory_store.compare import Comparison
+
+
+@click.command("compare", short_help="Compare two runs or files bit for bit.")
+@click.argument("a", type=terminal.PATH)
+@click.argument("b", type=terminal.PATH)
+@click.option("--series", metavar="NAMES", help="Compare only these series and static arrays; comma-separated.")
+@click.option("--prefix", is_flag=True, help="Exit 0 also where the one is a prefix of the other.")
+@terminal.JSON
+def command(a: Path, b: Path, series: str | None, prefix: bool, as_json: bool) -> None:
+    """Compare two runs or safetensors files bit for bit.
+
+    Exits 0 where both hold the same series and static arrays, at the same steps, with the same bits; 1 otherwise, also
+    where one has more steps, unless --prefix is given, or more series, unless --series leaves them out.
+    """
+    from trajectory_store.compare import A_IS_PREFIX, B_IS_PREFIX, compare
+
+    with terminal.progress("Comparing") as report:
+        found = compare(a, b, series=None if series is None else terminal.names(series), progress=report)
+    is_prefix = found.relation in (A_IS_PREFIX, B_IS_PREFIX) and not found.only_in_a and not found.only_in_b
+    if as_json:
+        terminal.echo_json({"identical": found.identical, "first_step": found.first_step} | dataclasses.asdict(found))
+    else:
+        click.echo("\n".join([f"a  {a}", f"b  {b}", *_lines(found)]))
+    if not (found.identical or (prefix and is_prefix)):
+        click.get_current_context().exit(terminal.EXIT_DIFFERENT)
+
+
+def _lines(found: "Comparison") -> Iterator[str]:
+    if found.series:
+        yield (
+            f"{', '.join(found.series)} at {found.n_steps:,} steps:"
+            f" {found.differing:,} of {found.total:,} elements differ"
+        )
+    for name, count in found.differing_per_series.items():
+        if count:
+            yield f"  {name}: {count:,} elements"
+    if found.first is not None:
+        first, index = found.first, ", ".join(map(str, found.first.index))
+        yield (
+            f"First difference: step {first.step}, {first.series}[{index}], {first.bits_a:#x} in a,"
+            f" {first.bits_b:#x} in b; {len(found.differing_per_step):,} steps differ"
+        )
+    for name, delta in found.deltas.items():
+        if delta.largest:
+            yield f"Largest difference of {name}: {delta.largest:g} at step {delta.step}"
+    for name, why in found.incompatible.items():
+        yield f"{terminal.printable(name)}: {why}"
+    if found.static_differing:
+        yield f"Static arrays that differ: {terminal.printable(', '.join(found.static_differing))}"
+    for side, only in (("a", found.only_in_a), ("b", found.only_in_b)):
+        if only:
+            yield f"Only in {side}: {terminal.printable(', '.join(only))}"
+    yield f"Verdict: {'identical' if found.identical else found.relation}"

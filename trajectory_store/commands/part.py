@@ -1,0 +1,137 @@
+"""A part of a series or a static array, read a few rows at a time, whatever it is to become."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trajectory_store.bf16 import BFLOAT16, to_float32
+from trajectory_store.errors import SelectionError
+from trajectory_store.run import Run
+from trajectory_store.selection import Indices, select
+
+PIECE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an index takes out of one array of a run, not read yet.
+
+    shape: numpy's for this index. steps: of the rows, None for a static array. labels: what one row's values are,
+    such as "token=17 dim=3". has_rows: whether the first axis of `shape` is rows; otherwise there is only one.
+    """
+
+    run: Run
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    steps: npt.NDArray[np.int64] | None
+    labels: list[str]
+    has_rows: bool
+    _key: Any
+    _rows: Indices
+    _tokens: Indices | None
+    _then: tuple[Any, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows taken, at least one where the shape has no axis of rows."""
+        return len(self._rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows [start, stop) of the part in its dtype, with an axis of rows in any case."""
+        if not self.has_rows or self.steps is None:
+            array = self.run[self.name] if self.name in self.run else self.run.static[self.name]
+            whole: npt.NDArray[Any] = np.asarray(array[self._key]).view(self.dtype)
+            return whole[start:stop] if self.has_rows else whole[np.newaxis]
+        rows = self.run.source.read(self.name, self._rows[start:stop], self._tokens)
+        return np.ascontiguousarray(rows.view(self.dtype)[(slice(None), *self._then[1:])])
+
+    def pieces(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """(number of the first row, rows) of everything in order, some megabytes at a time."""
+        row_bytes = max(1, self.nbytes // max(1, self.n_rows))
+        read_bytes = row_bytes if self.steps is None else max(row_bytes, self.run.series[self.name].row_bytes)
+        at_once = max(1, PIECE_BYTES // read_bytes)
+        for start in range(0, self.n_rows, at_once):
+            stop = min(start + at_once, self.n_rows)
+            yield start, self.read(start, stop)
+
+
+def part_of(run: Run, name: str, key: Any, *, bits: bool) -> Part:
+    """The part of a series, or of a static array, that `key` takes: as values, or as bit patterns.
+
+    Raises SeriesNotFoundError, SelectionError or StepNotRecordedError before anything is read.
+    """
+    if name not in run and name in run.static:
+        return _of_static(run, name, key, bits=bits)
+    series = run[name]
+    selection = select(key, series.shape)
+    rows, tokens = selection.read[0], selection.read[1] if series.ndim > 1 else None
+    has_rows = not isinstance(selection.then[0], int)
+    flat = np.arange(math.prod(series.spec.shape)).reshape(1, *series.spec.shape)
+    if tokens is not None:
+        flat = flat[:, np.asarray(tokens, dtype=np.int64)]
+    # A row's own index moves the axis of a list in numpy, and so the order of the labels.
+    places = flat[(slice(None) if has_rows else 0, *selection.then[1:])]
+    shape = (len(rows), *places.shape[1:]) if has_rows else places.shape
+    return Part(
+        run=run,
+        name=name,
+        shape=shape,
+        dtype=(series.bits if bits else series).dtype,
+        steps=series.steps[np.asarray(rows, dtype=np.int64)],
+        labels=_labels(places, series.spec.shape, series.dims[1:], name),
+        has_rows=has_rows,
+        _key=key,
+        _rows=rows,
+        _tokens=tokens,
+        _then=selection.then,
+    )
+
+
+def _of_static(run: Run, name: str, key: Any, *, bits: bool) -> Part:
+    array = run.static[name]
+    try:
+        taken = array[key]
+        places = np.arange(array.size).reshape(array.shape)[key]
+    except IndexError as error:
+        raise SelectionError(f"static array {name!r} of shape {array.shape}: {error}") from error
+    has_rows = taken.ndim > 0
+    dims = tuple(f"dim{axis}" for axis in range(array.ndim))
+    return Part(
+        run=run,
+        name=name,
+        shape=taken.shape,
+        dtype=np.dtype(f"<u{array.dtype.itemsize}") if bits else array.dtype,
+        steps=None,
+        labels=_labels(places[:1] if has_rows else places, array.shape, dims, name)
+        if taken.ndim > 1 or not has_rows
+        else [name],
+        has_rows=has_rows,
+        _key=key,
+        _rows=range(len(taken) if has_rows else 1),
+        _tokens=None,
+        _then=(),
+    )
+
+
+def _labels(places: npt.NDArray[np.int64], shape: tuple[int, ...], dims: tuple[str, ...], name: str) -> list[str]:
+    """The names of elements, given their places in a row (or array) of `shape`."""
+    if not shape:
+        return [name]
+    indices = np.unravel_index(np.atleast_1d(places).reshape(-1), shape)
+    columns = [[f"{dim}={index}" for index in axis.tolist()] for dim, axis in zip(dims, indices, strict=True)]
+    return [" ".join(parts) for parts in zip(*columns, strict=True)]
+
+
+def plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values in a dtype that numpy itself has: bfloat16 widened to float32, exactly."""
+    return to_float32(values.view("<u2")) if values.dtype == BFLOAT16 else values

@@ -1,0 +1,100 @@
+"""A part of a run as a file, one format a function, a few rows in memory at a time."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trajectory_store import files, safetensors_format
+from trajectory_store.errors import UsageError
+from trajectory_store.static import dtype_name
+
+from .part import Part, plain
+from .terminal import json_text, json_value
+
+
+def write(part: Part, path: Path) -> None:
+    """Write a part to a file whose ending says what it is; the file appears whole or not at all."""
+    chunks = _FORMATS[checked_suffix(path)](part)
+    with files.write_atomically(path) as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+def checked_suffix(path: Path) -> str:
+    """The ending of a path; UsageError on one that no format has."""
+    if path.suffix not in _FORMATS:
+        raise UsageError(f"{path}: its ending says no format; choose from {', '.join(_FORMATS)}")
+    return path.suffix
+
+
+def json_chunks(part: Part) -> Iterator[str]:
+    """One JSON object, in pieces: what the part is, and its values as nested lists."""
+    facts = {"series": part.name, "dtype": dtype_name(part.dtype), "shape": list(part.shape)}
+    if part.steps is not None:
+        facts["steps"] = part.steps.tolist()
+    yield json_text(facts)[:-2] + ',\n  "values": '
+    if not part.has_rows:
+        yield f"{_json(part.read(0, 1)[0])}\n}}"
+        return
+    opening = "["
+    for _, rows in part.pieces():
+        yield opening + ",\n    ".join(_json(row) for row in rows)
+        opening = ",\n    "
+    yield "[]\n}" if opening == "[" else "]\n}"
+
+
+def _json(row: npt.NDArray[Any]) -> str:
+    return json.dumps(json_value(plain(row).tolist()))
+
+
+def _npy(part: Part) -> Iterator[Any]:
+    dtype = plain(np.empty(0, part.dtype)).dtype
+    header = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": part.shape}
+    np.lib.format.write_array_header_1_0(header, facts)
+    yield header.getvalue()
+    for _, rows in part.pieces():
+        yield np.ascontiguousarray(plain(rows))
+
+
+def _safetensors(part: Part) -> Iterator[Any]:
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {part.name: (dtype_name(part.dtype), part.shape)}
+    if part.steps is not None:
+        tensors["steps"] = ("int64", part.steps.shape)
+    header, placed = safetensors_format.layout(tensors)
+    yield header
+    for name in placed:
+        if name == part.name:
+            for _, rows in part.pieces():
+                yield np.ascontiguousarray(rows).view(f"<u{rows.dtype.itemsize}")
+        else:
+            yield part.steps
+
+
+def _csv(part: Part) -> Iterator[bytes]:
+    yield (",".join(["row" if part.steps is None else "step", *part.labels]) + "\n").encode()
+    for first, rows in part.pieces():
+        values = plain(rows).reshape(len(rows), -1)
+        for row, line in enumerate(values, first):
+            number = row if part.steps is None else part.steps[row]
+            # str of a numpy number is the shortest text that reads back to the same bits.
+            yield (",".join([str(number), *map(str, line)]) + "\n").encode()
+
+
+def _json_file(part: Part) -> Iterator[bytes]:
+    for text in json_chunks(part):
+        yield text.encode()
+    yield b"\n"
+
+
+_FORMATS: dict[str, Callable[[Part], Iterator[Any]]] = {
+    ".npy": _npy,
+    ".csv": _csv,
+    ".safetensors": _safetensors,
+    ".json": _json_file,
+}

@@ -1,0 +1,109 @@
+"""What the commands share: errors as one sentence, a progress bar, sizes and JSON on the terminal."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+EXIT_DIFFERENT = 1
+EXIT_ERROR = 2
+
+
+class OneSentence(click.ClickException):
+    """An error of ours on its way to the terminal."""
+
+    exit_code = EXIT_ERROR
+
+
+class Commands(click.Group):
+    """A group that prints its commands' errors as one sentence, lists commands as they were added, and obeys a pipe."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of adding, not of the alphabet."""
+        del ctx
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; our errors become exit code 2, Ctrl-C 130, a reader that went away 141 without a word."""
+        from trajectory_store.errors import TrajectoryError
+
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(128 + signal.SIGINT)
+        except BrokenPipeError:
+            # Python flushes stdout again when it exits, which would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
+        except TrajectoryError as error:
+            raise OneSentence(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise OneSentence(f"{where}{error.strerror or error}") from error
+        return result
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress callback that draws a bar on stderr; None where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit="B", unit_scale=True, leave=False) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def names(text: str | None) -> list[str]:
+    """The names in a comma-separated option."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as JSON: not-a-number and infinities as the strings "NaN", "Infinity", "-Infinity"."""
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The same as text."""
+    return json.dumps(json_value(value), indent=2, allow_nan=False)
+
+
+def json_value(value: Any) -> Any:
+    """A value of which JSON can hold every part."""
+    if isinstance(value, Mapping):
+        return {str(key): json_value(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return str(value) if isinstance(value, Path) else value
+
+
+def printable(text: str) -> str:
+    """A name from a file as it may be printed: control characters, which a terminal obeys, escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def width() -> int:
+    """Columns of the terminal, or of a page where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
