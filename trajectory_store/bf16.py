@@ -20,6 +20,16 @@ def to_float32(bits: Bits) -> npt.NDArray[np.float32]:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
+def from_float32(values: npt.NDArray[np.float32]) -> tuple[Bits, npt.NDArray[np.bool_]]:
+    """The nearest pattern of each value, ties to even, and which of them `to_float32` would not give back."""
+    patterns = values.view(np.uint32)
+    bits = (patterns >> np.uint32(16)).astype(np.uint16)
+    is_inexact = patterns & np.uint32(0xFFFF) != 0
+    if is_inexact.any():
+        bits[is_inexact] = values[is_inexact].astype(BFLOAT16).view(np.uint16)
+    return bits, is_inexact
+
+
 MAX_EXACT_EXPONENT_GAP = 16
 """`displacement` is exact where the exponents of both ends differ by at most this; correctly rounded elsewhere."""
 

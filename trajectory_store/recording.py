@@ -73,7 +73,7 @@ def create(
         raise UsageError(f"block_steps={block_steps!r}: expected an int from 1 to 65536")
     arrays = checked_static(static, spec.series)
     manifest = Manifest(spec, backend, int(block_steps), codec, checked_attrs(attrs))
-    _check_free(where, overwrite=overwrite)
+    check_free(where, overwrite=overwrite)
     with files.build_folder(where, overwrite=overwrite) as folder:
         (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)
     return _open_sink(where, backend, durability)
@@ -163,7 +163,8 @@ def _open_sink(path: Path, backend: str, durability: str) -> StoredSink:
     return ZarrSink(path, durability=durability) if backend == "zarr" else MemmapSink(path, durability=durability)
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise RunExistsError unless a run may begin at `path`: nothing, an empty folder, or a run to overwrite."""
     if not path.exists() and not path.is_symlink():
         return
     if path.is_dir() and not any(path.iterdir()):

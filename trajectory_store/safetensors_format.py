@@ -95,6 +95,12 @@ def read_header(file: IO[bytes]) -> tuple[bytes, dict[str, Tensor]]:
     return header, parse(header, file_bytes)
 
 
+def metadata_of(header: bytes) -> dict[str, str]:
+    """The strings that a sound header, its length included, holds beside its tensors."""
+    metadata = json.loads(header[_LENGTH_BYTES:]).get("__metadata__") or {}
+    return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+
+
 def parse(header: bytes, file_bytes: int) -> dict[str, Tensor]:
     """The tensors that a whole header, its length included, describes, in file order.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import safetensors_format
+from . import files, safetensors_format
 from .chunks import BLOCK_BYTES
 from .errors import MalformedFileError, RunNotFoundError, SpecError
 from .safetensors_format import Tensor
@@ -21,21 +21,40 @@ from .source import empty_rows
 from .spec import DTYPES, RunSpec, Series
 
 
-class SafetensorsSource:
-    """One safetensors file, mapped for reading; with `like`, its tensors are the series and steps declared there."""
+class SafetensorsFile:
+    """One safetensors file, mapped for reading: its tensors in file order, and its metadata.
 
-    backend = "safetensors"
+    Raises RunNotFoundError where it cannot be read, MalformedFileError where it is not a sound safetensors file.
+    """
 
-    def __init__(self, path: Path, *, like: RunSpec | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
-                _, self._tensors = safetensors_format.read_header(file)
+            with files.open_plain(path) as file:
+                header, self.tensors = safetensors_format.read_header(file)
                 self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
         except OSError as error:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
         except MalformedFileError as error:
             raise MalformedFileError(f"{path}: {error}") from error
+        self.metadata = safetensors_format.metadata_of(header)
+
+    def mapped(self, name: str) -> npt.NDArray[Any]:
+        """One tensor in its logical dtype, not read yet and not to be written to."""
+        tensor = self.tensors[name]
+        data = self._mapped[tensor.offset : tensor.offset + tensor.n_bytes]
+        return data.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
+
+
+class SafetensorsSource:
+    """A safetensors file as a run; with `like`, its tensors are the series and steps declared there."""
+
+    backend = "safetensors"
+
+    def __init__(self, path: Path, *, like: RunSpec | None = None) -> None:
+        self.path = path
+        self._file = SafetensorsFile(path)
+        self._tensors = self._file.tensors
         self._spec = (_spec_like(like, self._tensors) if like is not None else None) or self._guess_spec()
         self.static_names = [name for name in self._tensors if name not in self._spec.series]
 
@@ -65,13 +84,11 @@ class SafetensorsSource:
         return self._spec.steps
 
     def static(self, name: str) -> npt.NDArray[Any]:
-        tensor = self._tensors[name]
-        return self._view(tensor).copy().view(DTYPES[tensor.dtype])
+        return self.mapped(name).copy()
 
     def mapped(self, name: str) -> npt.NDArray[Any]:
         """One tensor in its logical dtype, not read yet and not to be written to."""
-        tensor = self._tensors[name]
-        return self._view(tensor).view(DTYPES[tensor.dtype])
+        return self._file.mapped(name)
 
     def block_rows(self, name: str) -> int:
         return max(1, min(256, BLOCK_BYTES // self._spec.series[name].row_bytes))
@@ -80,7 +97,7 @@ class SafetensorsSource:
         """A file does not grow."""
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-        mapped = self._view(self._tensors[name])
+        mapped = self.mapped(name).view(self._spec.series[name].storage_dtype)
         listed = np.asarray(rows, dtype=np.int64)
         if tokens is None:
             return mapped[listed]
@@ -93,10 +110,6 @@ class SafetensorsSource:
 
     def close(self) -> None:
         """The mapping goes with this object."""
-
-    def _view(self, tensor: Tensor) -> npt.NDArray[Any]:
-        data = self._mapped[tensor.offset : tensor.offset + tensor.n_bytes]
-        return data.view(tensor.storage_dtype).reshape(tensor.shape)
 
 
 def _spec_like(like: RunSpec, tensors: Mapping[str, Tensor]) -> RunSpec | None:
@@ -118,9 +131,13 @@ def _spec_like(like: RunSpec, tensors: Mapping[str, Tensor]) -> RunSpec | None:
 
 
 def _recorded_along_steps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    with_axes = {name: tensor for name, tensor in tensors.items() if tensor.shape}
-    if not with_axes:
-        return {}
-    loss = with_axes.get("loss")
-    longest = loss or max(with_axes.values(), key=lambda tensor: tensor.n_bytes)
-    return {name: tensor for name, tensor in with_axes.items() if tensor.shape[0] == longest.shape[0] > 0}
+    n_rows = rows_along_steps({name: (tensor.shape, tensor.n_bytes) for name, tensor in tensors.items()})
+    return {name: tensor for name, tensor in tensors.items() if n_rows and tensor.shape[:1] == (n_rows,)}
+
+
+def rows_along_steps(arrays: Mapping[str, tuple[tuple[int, ...], int]]) -> int:
+    """How long the first axis of what is recorded along steps is, given (shape, bytes) of every array; 0 for none."""
+    with_axes = {name: (n_bytes, shape) for name, (shape, n_bytes) in arrays.items() if shape}
+    if "loss" in with_axes:
+        return with_axes["loss"][1][0]
+    return max(with_axes.values(), default=(0, (0,)))[1][0]
