@@ -1,6 +1,17 @@
-"""From bits to findings: each analysis is one pass over a run, keyed by step, and several can share the pass."""
+"""From bits to findings: each analysis is one pass over a run, keyed by step, and several can share the pass.
+
+    onset = analysis.freeze_onset(run)                                        # one
+    onset, cloud = analysis.scan(run, [analysis.FreezeOnset(), analysis.CloudOf()])   # two in one pass
+
+They take a run, one of its series, a safetensors file opened as a run, a MemorySink or an array of bits.
+"""
 
 from . import lattice
+from .activity import Activity, SystemActivity, activity
+from .adam import AdamAccounting, AdamBooks, adam_accounting
+from .bulk import Alignment, BulkCorrelation, VelocityCosine, bulk, velocity
+from .cloud import Cloud, CloudOf, Separation, cloud, separation
+from .divergence import Divergence, divergence
 from .freezing import (
     FirstBelow,
     FreezeOnset,
@@ -13,23 +24,73 @@ from .freezing import (
     stillness,
     stumbles,
 )
+from .holes import BlackHoles, DistinctRows, UniqueRows, black_holes, unique_rows
 from .norms import Displacement, DisplacementNorms, displacement
+from .phases import (
+    FiveStates,
+    LatticeOrThermal,
+    Lifecycles,
+    PhaseOfMoves,
+    Phases,
+    Regimes,
+    Reheating,
+    lifecycles,
+    phases,
+    reheating,
+)
+from .radial import Radial, RadialMotion, radial
 from .scanning import scan
 
 __all__ = [
+    "Activity",
+    "AdamAccounting",
+    "AdamBooks",
+    "Alignment",
+    "BlackHoles",
+    "BulkCorrelation",
+    "Cloud",
+    "CloudOf",
     "Displacement",
     "DisplacementNorms",
+    "DistinctRows",
+    "Divergence",
     "FirstBelow",
+    "FiveStates",
     "FreezeOnset",
     "LastAbove",
+    "LatticeOrThermal",
+    "Lifecycles",
+    "PhaseOfMoves",
+    "Phases",
+    "Radial",
+    "RadialMotion",
+    "Regimes",
+    "Reheating",
+    "Separation",
     "StillRuns",
     "Stillness",
     "Stumbles",
+    "SystemActivity",
+    "UniqueRows",
+    "VelocityCosine",
+    "activity",
+    "adam_accounting",
+    "black_holes",
+    "bulk",
+    "cloud",
     "cohort_onset",
     "displacement",
+    "divergence",
     "freeze_onset",
     "lattice",
+    "lifecycles",
+    "phases",
+    "radial",
+    "reheating",
     "scan",
+    "separation",
     "stillness",
     "stumbles",
+    "unique_rows",
+    "velocity",
 ]

@@ -143,6 +143,15 @@ class Block:
         for answers in self._map(_ask, self._jobs, self._bits, itertools.repeat(function)):
             yield from answers
 
+    def row(self, at: int) -> npt.NDArray[Any]:
+        """The bits (tokens, dim) of the block's row `at`."""
+        held = [bits[at] for bits in self._bits if bits is not None]
+        if len(held) == len(self._jobs):
+            return np.concatenate(held)
+        main: LazySeries = next(iter(self._jobs[0].series.values()))
+        row: npt.NDArray[Any] = main.bits[self.rows.start + at]
+        return row
+
 
 def _ask(job: _Job, bits: npt.NDArray[Any] | None, function: Callable[[Tile], Any]) -> list[tuple[Tile, Any]]:
     return [(_place(slab), function(slab)) for slab in job.slabs(bits)]
@@ -167,7 +176,8 @@ def scan(
     """
     named = _named_series(recorded, analyses, series)
     main = next(iter(named.values()))
-    _check(main, analyses)
+    check_series(main, " and ".join(analysis.needs.name for analysis in analyses) or "a scan")
+    _check_steps(main, analyses)
     _, n_tokens, dim = main.shape
     extent = Extent(main.steps, n_tokens, dim)
     accumulators = [analysis.begin(extent) for analysis in analyses]
@@ -256,8 +266,8 @@ def _named_series(
     return named
 
 
-def _check(series: LazySeries, analyses: Sequence[Analysis]) -> None:
-    wants = " and ".join(analysis.needs.name for analysis in analyses) or "a scan"
+def check_series(series: LazySeries, wants: str) -> None:
+    """Raise UsageError unless `series` has recorded (step, token, dim) of bfloat16 bits; `wants` says who needs it."""
     where = f"{series.path}, series {series.name!r}"
     if series.spec.dtype not in BITS_DTYPES:
         raise UsageError(f"{where}: {wants} needs bfloat16, or its bits as uint16, found {series.spec.dtype}")
@@ -265,10 +275,13 @@ def _check(series: LazySeries, analyses: Sequence[Analysis]) -> None:
         raise UsageError(f"{where}: {wants} needs the axes (step, token, dim), found {series.dims}")
     if not len(series):
         raise UsageError(f"{where}: {wants} needs at least one recorded step")
+
+
+def _check_steps(series: LazySeries, analyses: Sequence[Analysis]) -> None:
     steps = series.steps
     for analysis in analyses:
         if analysis.needs.every_step and (np.diff(steps) != 1).any():
             raise UsageError(
-                f"{where}: {analysis.needs.name} needs every step,"
+                f"{series.path}, series {series.name!r}: {analysis.needs.name} needs every step,"
                 f" found {len(steps):,} steps from {steps[0]} to {steps[-1]}"
             )

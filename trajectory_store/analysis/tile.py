@@ -134,6 +134,21 @@ class Tile:
         full[self.changes.rows] = values
         return full.reshape(n, k)
 
+    def rows_before(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """The bits (len(rows), dim) that each of these increasing rows × tokens had one row before."""
+        _, k, dim = self.shape
+        n_first = int(np.searchsorted(rows, k))
+        later = self._flat.reshape(-1, dim)[rows[n_first:] - k]
+        if n_first == 0:
+            return later
+        assert self.before is not None
+        return np.concatenate([self.before[rows[:n_first]], later])
+
+    def rows_at(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """The bits (len(rows), dim) of these rows × tokens."""
+        result: npt.NDArray[Any] = self._flat.reshape(-1, self.shape[2])[rows]
+        return result
+
     @cached_property
     def _flat(self) -> npt.NDArray[Any]:
         return np.ascontiguousarray(self.bits).reshape(-1)
@@ -192,6 +207,11 @@ class Tile:
         else:
             either[:row_length] |= ~bf16.is_finite(self.before).reshape(-1)
         return np.flatnonzero(either)
+
+
+def sums_by(at: npt.NDArray[np.intp], values: npt.NDArray[Any], n: int) -> npt.NDArray[np.float64]:
+    """(n,): the sum of the values at each index, added in their order."""
+    return np.asarray(np.bincount(at, values, minlength=n), dtype=np.float64)
 
 
 def _to_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

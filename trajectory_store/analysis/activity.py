@@ -1,0 +1,76 @@
+"""How much of the whole system moves at each step, in the weights' own unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Recorded
+from .scanning import Block, Extent, Needs, scan
+from .tile import Tile, sums_by
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Sums over all tokens at every step that has a step before; each (n,).
+
+    movers: tokens that moved, int64. l1, l2: Σ‖ΔW‖₁, Σ‖ΔW‖₂. energy: ½ Σ‖ΔW‖₂². participation: the share of the
+    movers that carries the energy, (Σe)² / (movers · Σe²) with e = ½‖ΔW‖₂², 1 if all share alike, NaN if none moves.
+    """
+
+    steps: npt.NDArray[np.int64]
+    movers: npt.NDArray[np.int64]
+    l1: npt.NDArray[np.float64]
+    l2: npt.NDArray[np.float64]
+    energy: npt.NDArray[np.float64]
+    participation: npt.NDArray[np.float64]
+
+
+def activity(recorded: Recorded, series: str = "W", **how: Any) -> Activity:
+    """System activity with v = ΔW[t] = W[t] − W[t−1]: movers, Σ‖v‖₁, Σ‖v‖₂, ½Σ‖v‖₂², participation ratio.
+
+    float64. NaN where an entry is not finite. `how`: threads and executor, as for `scan`.
+    """
+    result: Activity = scan(recorded, [SystemActivity()], series=series, **how)[0]
+    return result
+
+
+@dataclass(frozen=True)
+class SystemActivity:
+    """The analysis behind `activity`."""
+
+    needs = Needs("activity")
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+        """(rows, 5): movers, Σ‖v‖₁, Σ‖v‖₂, Σe, Σe²."""
+        changes, (n, k, _) = tile.changes, tile.shape
+        if not len(changes.row):
+            return None
+        l1, square = changes.sums(np.abs(changes.move)), changes.sums(changes.move**2)
+        energy = 0.5 * square
+        row = changes.rows // k
+        sums = [sums_by(row, weights, n) for weights in (l1, np.sqrt(square), energy, energy**2)]
+        return np.stack([np.count_nonzero(tile.moved, axis=1).astype(np.float64), *sums], axis=1)
+
+    def begin(self, extent: Extent) -> "_Sums":
+        return _Sums(extent)
+
+
+class _Sums:
+    def __init__(self, extent: Extent) -> None:
+        self._steps = extent.steps
+        self._sums = np.zeros((len(extent.steps), 5))
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
+        del block
+        for place, sums in parts:
+            self._sums[place.rows] += sums
+
+    def result(self) -> Activity:
+        movers, l1, l2, energy, squares = self._sums[1:].T
+        spread = movers * squares
+        share = np.full(len(spread), np.nan)
+        np.divide(energy**2, spread, out=share, where=spread != 0)
+        return Activity(self._steps[1:], movers.astype(np.int64), l1.copy(), l2.copy(), energy.copy(), share)

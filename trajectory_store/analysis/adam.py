@@ -1,0 +1,155 @@
+"""Adam's books: does the recorded optimizer state explain the recorded weights?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import bf16
+from ..errors import UsageError
+from ..run import Run
+from .arrays import Recorded
+from .scanning import Block, Extent, Needs, scan
+from .tile import Tile
+
+ATTRIBUTES = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
+
+
+@dataclass(frozen=True)
+class AdamAccounting:
+    """What Adam's formula says beside what was recorded, at every step ≥ 1; each (n,).
+
+    equal: entries whose predicted weight has the recorded bits, within_one: those at most one lattice cell apart,
+    int64; of `n_entries`. largest_error: max |predicted − recorded| before rounding, float64. thrust: the mean over
+    the tokens of ‖m̂ / (√v̂ + ε)‖₂, move: that of ‖ΔW‖₂.
+    """
+
+    steps: npt.NDArray[np.int64]
+    n_entries: int
+    equal: npt.NDArray[np.int64]
+    within_one: npt.NDArray[np.int64]
+    largest_error: npt.NDArray[np.float64]
+    thrust: npt.NDArray[np.float64]
+    move: npt.NDArray[np.float64]
+
+    @property
+    def fraction_equal(self) -> npt.NDArray[np.float64]:
+        """The share of entries that are predicted bit for bit, (n,)."""
+        return self.equal / self.n_entries
+
+
+def adam_accounting(
+    recorded: Recorded,
+    series: str = "W",
+    *,
+    m: str = "m",
+    v: str = "v",
+    learning_rate: float | None = None,
+    beta1: float | None = None,
+    beta2: float | None = None,
+    epsilon: float | None = None,
+    weight_decay: float | None = None,
+    **how: Any,
+) -> AdamAccounting:
+    """Predict W[t] = (1 − ηλ) W[t−1] − η m̂[t] / (√v̂[t] + ε) with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ), and compare.
+
+    m, v: the names of Adam's recorded states after update t. Computed in float64 and rounded once to bfloat16, so a
+    difference is what the optimizer's own rounding did. Hyperparameters are the run's attributes of the same names,
+    also within its attribute "config", unless given. Raises UsageError where states or hyperparameters are missing.
+    `how`: threads and executor, as for `scan`.
+    """
+    given = dict(
+        zip(ATTRIBUTES, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True),
+    )
+    known = _from_attributes(recorded)
+    chosen: dict[str, Any] = {name: known.get(name) if value is None else value for name, value in given.items()}
+    missing = [name for name, value in chosen.items() if value is None]
+    if missing:
+        raise UsageError(f"adam accounting needs {', '.join(missing)}: the run's attributes do not say, so give them")
+    result: AdamAccounting = scan(recorded, [AdamBooks(m, v, **chosen)], series=series, **how)[0]
+    return result
+
+
+def _from_attributes(recorded: Recorded) -> dict[str, Any]:
+    if not isinstance(recorded, Run):
+        return {}
+    nested = recorded.attrs.get("config")
+    return {**(nested if isinstance(nested, dict) else {}), **recorded.attrs}
+
+
+@dataclass(frozen=True)
+class AdamBooks:
+    """The analysis behind `adam_accounting`."""
+
+    m: str
+    v: str
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+
+    @property
+    def needs(self) -> Needs:
+        """The optimizer's two states beside the weights."""
+        return Needs("adam accounting", series=(self.m, self.v))
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64]:
+        """(rows, 5): equal, within one cell, largest error, Σ thrust, Σ move."""
+        result = np.zeros((len(tile.steps), 5))
+        for row, step in enumerate(tile.steps.tolist()):
+            before = tile.bits[row - 1] if row else tile.before
+            if before is not None and step > 0:
+                result[row] = self._of_step(step, before, tile.bits[row], tile.others, row)
+        return result
+
+    def _of_step(
+        self, step: int, before: bf16.Bits, after: bf16.Bits, states: dict[str, npt.NDArray[Any]], row: int
+    ) -> tuple[float, ...]:
+        m_hat = states[self.m][row].astype(np.float64) / (1 - self.beta1**step)
+        v_hat = states[self.v][row].astype(np.float64) / (1 - self.beta2**step)
+        thrust = m_hat / (np.sqrt(v_hat) + self.epsilon)
+        start, end = bf16.to_float64(before), bf16.to_float64(after)
+        predicted = start * (1 - self.learning_rate * self.weight_decay) - self.learning_rate * thrust
+        bits = predicted.astype(bf16.BFLOAT16).view(np.uint16)
+        cells = np.abs(bf16.ordinal(bits) - bf16.ordinal(after))
+        return (
+            float(np.count_nonzero(bits == after)),
+            float(np.count_nonzero(cells <= 1)),
+            float(np.abs(predicted - end).max()),
+            float(np.sqrt((thrust**2).sum(axis=-1)).sum()),
+            float(np.sqrt(((end - start) ** 2).sum(axis=-1)).sum()),
+        )
+
+    def begin(self, extent: Extent) -> "_Books":
+        return _Books(extent)
+
+
+class _Books:
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        self._columns = np.zeros((len(extent.steps), 5))
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
+        del block
+        largest = 2
+        for place, part in parts:
+            columns = self._columns[place.rows]
+            error = np.maximum(columns[:, largest], part[:, largest])
+            columns += part
+            columns[:, largest] = error
+
+    def result(self) -> AdamAccounting:
+        equal, within_one, error, thrust, move = self._columns[1:].T
+        n_tokens = self._extent.n_tokens
+        return AdamAccounting(
+            self._extent.steps[1:],
+            n_tokens * self._extent.dim,
+            equal.astype(np.int64),
+            within_one.astype(np.int64),
+            error.copy(),
+            thrust / n_tokens,
+            move / n_tokens,
+        )

@@ -1,0 +1,181 @@
+"""Does the cloud move as one? Each token's move beside the centre's, and beside its own move before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Recorded
+from .cloud import cosine, lengths
+from .scanning import Block, Extent, Needs, scan
+from .tile import Tile, sums_by
+
+Cosines = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
+"""(row of the series, cosine) of each token that has one."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The distribution of one cosine over the tokens that have it, at each step; each (n,).
+
+    tokens: how many have it, int64. mean, median: float64, NaN where none has.
+    """
+
+    steps: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    median: npt.NDArray[np.float64]
+
+
+def bulk(recorded: Recorded, series: str = "W", **how: Any) -> Alignment:
+    """Bulk correlation ρ = cos(ΔW_i[t], ΔC[t]) over the tokens i that moved, ΔC = mean_i ΔW_i, at steps ≥ 1.
+
+    1 where all move alike, near 0 where each goes its own way. Tokens that are not finite have none; steps at which
+    the centre stands still have none either. `how`: threads and executor, as for `scan`.
+    """
+    result: Alignment = scan(recorded, [BulkCorrelation()], series=series, **how)[0]
+    return result
+
+
+def velocity(recorded: Recorded, series: str = "W", **how: Any) -> Alignment:
+    """cos(ΔW_i[t−1], ΔW_i[t]) over the tokens i that moved at both steps, at steps ≥ 2.
+
+    1 where each goes on in its direction, −1 where it turns back. `how`: threads and executor, as for `scan`.
+    """
+    result: Alignment = scan(recorded, [VelocityCosine()], series=series, **how)[0]
+    return result
+
+
+class _Alignments:
+    """Collects the cosines of a block and keeps their distribution a step."""
+
+    def __init__(self, extent: Extent, first_row: int) -> None:
+        n = len(extent.steps)
+        self._steps, self._first_row = extent.steps, first_row
+        self._tokens = np.zeros(n, dtype=np.int64)
+        self._mean, self._median = np.full(n, np.nan), np.full(n, np.nan)
+
+    def add(self, found: Sequence[Cosines]) -> None:
+        if not found:
+            return
+        row, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        has_one = ~np.isnan(value)
+        row, value = row[has_one], value[has_one]
+        order = np.argsort(row, kind="stable")
+        rows, starts = np.unique(row[order], return_index=True)
+        for at, values in zip(rows.tolist(), np.split(value[order], starts[1:]), strict=False):
+            self._tokens[at], self._mean[at], self._median[at] = len(values), values.mean(), np.median(values)
+
+    def result(self) -> Alignment:
+        first = self._first_row
+        return Alignment(self._steps[first:], self._tokens[first:], self._mean[first:], self._median[first:])
+
+
+@dataclass(frozen=True)
+class BulkCorrelation:
+    """The analysis behind `bulk`."""
+
+    needs = Needs("bulk correlation", whole_block=True)
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+        """Σ ΔW over the tokens, (rows, dim)."""
+        changes, (n, k, dim) = tile.changes, tile.shape
+        if not len(changes.row):
+            return None
+        at = changes.row // k * dim + changes.column
+        return sums_by(at, changes.move, n * dim).reshape(n, dim)
+
+    def begin(self, extent: Extent) -> "_Bulk":
+        return _Bulk(extent)
+
+
+class _Bulk:
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        self._alignments = _Alignments(extent, first_row=1)
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
+        total = np.zeros((len(block.steps), self._extent.dim))
+        first = block.rows.start
+        for place, sums in parts:
+            total[place.rows.start - first : place.rows.stop - first] += sums
+        if parts:
+            found = block.map(_AlongCentre(first, total / self._extent.n_tokens))
+            self._alignments.add([(rows, values) for _, (rows, values) in found])
+
+    def result(self) -> Alignment:
+        return self._alignments.result()
+
+
+@dataclass(frozen=True)
+class _AlongCentre:
+    first_row: int
+    centre_move: npt.NDArray[np.float64]
+
+    def __call__(self, tile: Tile) -> Cosines:
+        changes, k = tile.changes, tile.shape[1]
+        move = self.centre_move[tile.rows.start - self.first_row : tile.rows.stop - self.first_row]
+        along = changes.sums(changes.move * move[changes.row // k, changes.column])
+        row = changes.rows // k
+        product = np.sqrt(changes.sums(changes.move**2)) * lengths(move)[row]
+        cosines = np.full(len(row), np.nan)
+        np.divide(along, product, out=cosines, where=product > 0)
+        return row + tile.rows.start, cosines
+
+
+@dataclass(frozen=True)
+class _Moves:
+    """What a slab says about successive moves: the cosines within it, and its first and last row's moves."""
+
+    cosines: Cosines
+    first: npt.NDArray[np.float64]
+    last: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class VelocityCosine:
+    """The analysis behind `velocity`."""
+
+    needs = Needs("velocity")
+
+    def of_tile(self, tile: Tile) -> _Moves | None:
+        changes, (n, k, dim) = tile.changes, tile.shape
+        if not len(changes.row):
+            return None
+        # One dense vector for each row × token that moved; the others point to a last one of zeros.
+        vectors = np.zeros((len(changes.rows) + 1, dim))
+        n_entries = np.diff(np.append(changes.starts, len(changes.row)))
+        vectors[np.repeat(np.arange(len(changes.rows)), n_entries), changes.column] = changes.move
+        vector_of = np.full(n * k, len(changes.rows))
+        vector_of[changes.rows] = np.arange(len(changes.rows))
+        both = changes.rows[k <= changes.rows]
+        both = both[vector_of[both - k] < len(changes.rows)]
+        values = cosine(vectors[vector_of[both - k]], vectors[vector_of[both]])
+        cosines = both // k + tile.rows.start, values
+        return _Moves(cosines, vectors[vector_of[:k]], vectors[vector_of[-k:]])
+
+    def begin(self, extent: Extent) -> "_Successions":
+        return _Successions(extent)
+
+
+class _Successions:
+    def __init__(self, extent: Extent) -> None:
+        self._alignments = _Alignments(extent, first_row=2)
+        self._last: dict[int, tuple[int, npt.NDArray[np.float64]]] = {}  # first token of a tile → (next row, moves)
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, _Moves]]) -> None:
+        del block
+        found: list[Cosines] = []
+        for place, moves in parts:
+            next_row, last = self._last.get(place.tokens.start, (-1, moves.first))
+            if next_row == place.rows.start:
+                values = cosine(last, moves.first)
+                found.append((np.full(len(values), next_row), values))
+            found.append(moves.cosines)
+            self._last[place.tokens.start] = place.rows.stop, moves.last
+        self._alignments.add(found)
+
+    def result(self) -> Alignment:
+        return self._alignments.result()

@@ -1,0 +1,87 @@
+"""Outwards or inwards: each move seen from the origin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import bf16
+from .arrays import Recorded
+from .cloud import cosine
+from .scanning import Block, Extent, Needs, scan
+from .tile import Tile, sums_by
+
+
+@dataclass(frozen=True)
+class Radial:
+    """Tokens that move away from the origin, towards it, and not at all, at every step ≥ 1; each (n,).
+
+    outward, inward: tokens whose ‖W‖₂ grew or shrank, int64; still: those whose bits did not change or whose length
+    did not. share: the mean over the movers of the radial part of the move, ΔW·r̂ / ‖ΔW‖₂ with r̂ = W[t−1] / ‖W[t−1]‖₂,
+    float64, NaN where none moved.
+    """
+
+    steps: npt.NDArray[np.int64]
+    outward: npt.NDArray[np.int64]
+    inward: npt.NDArray[np.int64]
+    still: npt.NDArray[np.int64]
+    share: npt.NDArray[np.float64]
+
+
+def radial(recorded: Recorded, series: str = "W", **how: Any) -> Radial:
+    """Radial and tangential motion: the sign of Δr = ‖W[t]‖₂ − ‖W[t−1]‖₂, and ΔW·r̂ / ‖ΔW‖₂, steps ≥ 1.
+
+    Tokens that are not finite count as still. `how`: threads and executor, as for `scan`.
+    """
+    result: Radial = scan(recorded, [RadialMotion()], series=series, **how)[0]
+    return result
+
+
+@dataclass(frozen=True)
+class RadialMotion:
+    """The analysis behind `radial`."""
+
+    needs = Needs("radial motion")
+
+    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+        """(rows, 4): outward, inward, tokens with a radial share, their sum of it."""
+        changes, (n, k, _) = tile.changes, tile.shape
+        if not len(changes.row):
+            return None
+        before = bf16.to_float64(tile.rows_before(changes.rows))
+        after = bf16.to_float64(tile.rows_at(changes.rows))
+        growth = np.linalg.norm(after, axis=1) - np.linalg.norm(before, axis=1)
+        share = cosine(after - before, before)
+        has_share = ~np.isnan(share)
+        row = changes.rows // k
+        weights = (growth > 0, growth < 0, has_share, np.where(has_share, share, 0.0))
+        return np.stack([sums_by(row, each, n) for each in weights], axis=1)
+
+    def begin(self, extent: Extent) -> "_Directions":
+        return _Directions(extent)
+
+
+class _Directions:
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        self._sums = np.zeros((len(extent.steps), 4))
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
+        del block
+        for place, sums in parts:
+            self._sums[place.rows] += sums
+
+    def result(self) -> Radial:
+        outward, inward, n, total = self._sums[1:].T
+        share = np.full(len(n), np.nan)
+        np.divide(total, n, out=share, where=n > 0)
+        still = self._extent.n_tokens - outward - inward
+        return Radial(
+            self._extent.steps[1:],
+            outward.astype(np.int64),
+            inward.astype(np.int64),
+            still.astype(np.int64),
+            share,
+        )
