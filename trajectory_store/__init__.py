@@ -5,6 +5,7 @@ from .check import Repair, check, repair
 from .compare import Comparison, compare
 from .export import export_safetensors
 from .finding import Finding
+from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors
 from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
@@ -14,6 +15,7 @@ from .spec import RunSpec, Series
 __all__ = [
     "Comparison",
     "Finding",
+    "Imported",
     "LazySeries",
     "MemorySink",
     "NullSink",
@@ -27,6 +29,10 @@ __all__ = [
     "create",
     "errors",
     "export_safetensors",
+    "import_file",
+    "import_hdf5",
+    "import_numpy",
+    "import_safetensors",
     "open",
     "repair",
     "resume",

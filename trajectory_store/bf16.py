@@ -26,7 +26,8 @@ def from_float32(values: npt.NDArray[np.float32]) -> tuple[Bits, npt.NDArray[np.
     bits = (patterns >> np.uint32(16)).astype(np.uint16)
     is_inexact = patterns & np.uint32(0xFFFF) != 0
     if is_inexact.any():
-        bits[is_inexact] = values[is_inexact].astype(BFLOAT16).view(np.uint16)
+        with np.errstate(invalid="ignore"):  # numpy warns of NaNs
+            bits[is_inexact] = values[is_inexact].astype(BFLOAT16).view(np.uint16)
     return bits, is_inexact
 
 

@@ -14,7 +14,7 @@ import click
 
 from .commands import terminal
 
-COMMANDS = ("info", "slice", "export", "compare")
+COMMANDS = ("info", "slice", "export", "compare", "import_file")
 """Modules of `commands`, in the order in which the help lists them."""
 
 

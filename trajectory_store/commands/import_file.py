@@ -1,0 +1,76 @@
+"""`trajectory-store import`."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from . import terminal
+
+
+@click.command("import", short_help="Make a run of a safetensors, HDF5, .npy or .npz file.")
+@click.argument("file", type=terminal.PATH)
+@click.argument("run", type=terminal.PATH)
+@click.option("--backend", type=click.Choice(["zarr", "memmap"]), default="zarr", show_default=True)
+@click.option("--codec", type=click.Choice(["temporal", "portable"]), default="temporal", show_default=True)
+@click.option("--block-steps", type=click.IntRange(1), help="Steps encoded together; by default 256 or fewer.")
+@click.option(
+    "--bfloat16",
+    metavar="NAMES",
+    help='Arrays whose values are bfloat16, comma-separated; by default every uint16 series, with "" none.',
+)
+@click.option("--first-step", metavar="NAME=STEP", multiple=True, help="The step of a series' first row; repeatable.")
+@click.option("--name", help="What the array of a .npy file is called.")
+@click.option("--allow-lossy", is_flag=True, help="Round what bfloat16 cannot hold.")
+@click.option("--overwrite", is_flag=True, help="Replace RUN, if it is a run.")
+@terminal.JSON
+def command(
+    file: Path,
+    run: Path,
+    backend: str,
+    codec: str,
+    block_steps: int | None,
+    bfloat16: str | None,
+    first_step: tuple[str, ...],
+    name: str | None,
+    allow_lossy: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make the run RUN of FILE: safetensors, HDF5, .npy or .npz, whatever its name, in little memory.
+
+    An array whose first axis is as long as that of `loss`, or of the largest array, is a series; --first-step makes
+    one of a shorter array too; the others are static arrays.
+    """
+    from trajectory_store.importing import import_file
+
+    with terminal.progress("Importing") as report:
+        imported = import_file(
+            file,
+            run,
+            name=name,
+            backend=backend,
+            codec=codec,
+            block_steps=block_steps,
+            bfloat16=None if bfloat16 is None else terminal.names(bfloat16),
+            first_step=dict(_first_step(text) for text in first_step),
+            allow_lossy=allow_lossy,
+            overwrite=overwrite,
+            progress=report,
+        )
+    if as_json:
+        terminal.echo_json(dataclasses.asdict(imported))
+        return
+    for finding in imported.findings:
+        click.echo(terminal.printable(finding))
+    click.echo(f"Imported {', '.join(imported.series)} at {imported.steps:,} steps to {imported.path}")
+
+
+def _first_step(text: str) -> tuple[str, int]:
+    from trajectory_store.errors import UsageError
+
+    name, _, step = text.rpartition("=")
+    try:
+        return name, int(step)
+    except ValueError as error:
+        raise UsageError(f"--first-step {text!r}: write it as NAME=STEP, such as g=1") from error
