@@ -96,7 +96,7 @@ class MemmapSink(SinkContext):
         """The step that `append` expects; None once every planned step is there."""
         return self._cursor.next_step
 
-    def append(self, step: int, **values: Any) -> None:
+    def append(self, step: int, /, **values: Any) -> None:
         """Record one frame; when this returns it survives the death of the process.
 
         Raises UsageError's children on a frame that does not fit, StorageError where the disk refuses; in both cases

@@ -123,7 +123,7 @@ class ReplaySink(SinkContext):
         """The step that `append` expects; None once every declared step is there."""
         return self._cursor.next_step
 
-    def append(self, step: int, **values: Any) -> None:
+    def append(self, step: int, /, **values: Any) -> None:
         """Compare a step that is recorded, record one that is not.
 
         Raises ReplayMismatchError where a bit differs from what is recorded; the recording stays as it is.

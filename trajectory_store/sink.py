@@ -22,7 +22,7 @@ class Sink(Protocol):
     def next_step(self) -> int | None:
         """The step that `append` expects; None once every declared step is there."""
 
-    def append(self, step: int, **values: Any) -> None:
+    def append(self, step: int, /, **values: Any) -> None:
         """Record one frame: a value for each series that is due at `step`.
 
         Values are numpy arrays, torch tensors or, for scalars, Python numbers; they may be reused when this returns.
@@ -103,7 +103,7 @@ class MemorySink(SinkContext):
     def next_step(self) -> int | None:
         return self._cursor.next_step
 
-    def append(self, step: int, **values: Any) -> None:
+    def append(self, step: int, /, **values: Any) -> None:
         if self._is_closed:
             raise UsageError("append after close")
         self._cursor.check(step)
@@ -142,7 +142,7 @@ class NullSink(SinkContext):
     def next_step(self) -> int | None:
         return self._cursor.next_step
 
-    def append(self, step: int, **values: Any) -> None:
+    def append(self, step: int, /, **values: Any) -> None:
         self._cursor.check(step)
         self._spec.frame(step, values)
         self._cursor.advance()
