@@ -83,7 +83,7 @@ class Options:
 class _Sink(Protocol):
     """As much of a sink as a recording needs."""
 
-    def append(self, step: int, **values: Any) -> None: ...
+    def append(self, step: int, /, **values: Any) -> None: ...
 
     def flush(self) -> int | None: ...
 
@@ -385,7 +385,7 @@ def _is_leftover(path: Path) -> bool:
 class _NoRecording:
     """The sink of a run that records nothing, to see what recording costs."""
 
-    def append(self, step: int, **values: Any) -> None:
+    def append(self, step: int, /, **values: Any) -> None:
         """Take nothing."""
 
     def flush(self) -> None:
