@@ -35,7 +35,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted; nothing was recorded since.", err=True)
+            click.echo("Interrupted.", err=True)
             ctx.exit(128 + signal.SIGINT)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -141,13 +141,14 @@ def run(
     """Train and record every step into OUT."""
     from tqdm import tqdm
 
-    from . import presets, run_folder
+    from . import output, presets
     from .data import load_data
     from .interruption import Interruption
+    from .run_folder import RunFolder
     from .state import choose_device, use_threads
 
     config = _configure(presets.preset(preset), config_file, settings)
-    options = run_folder.Options(
+    options = output.Options(
         out=out,
         preset=preset,
         resume=resume,
@@ -158,11 +159,11 @@ def run(
         capture=not no_capture,
         allow_different_environment=allow_different_environment,
     )
-    run_folder.check_out(options)
+    output.check_out(options)
     device = choose_device(config.device)
     use_threads(config.num_threads)
     training_data = load_data(data, config)
-    folder = run_folder.RunFolder(config, training_data, device, options, tqdm.write)
+    folder = RunFolder(config, training_data, device, options, tqdm.write)
     folder.print_plan(training_data)
     if not resume:
         folder.require_room()

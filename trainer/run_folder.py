@@ -1,18 +1,12 @@
 """One training run's folder: begin it or go on with it, record every step, finish it.
 
-    OUT/trajectory/                        the recording, of `trajectory_store`
-    OUT/checkpoints/                       sparse ones that stay, and at most one rolling one
-    OUT/metadata.json                      written when the run is complete
-    OUT/<preset>_trajectory.safetensors    with --export
-
-Law: everything that can be refused is refused before the folder is touched. The recording is flushed before a
+Law: `output.check_out` has passed before any of this begins. The recording is flushed before a
 checkpoint is written, so a checkpoint of step k implies that the recording has step k.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +16,6 @@ import trajectory_store as ts
 from trajectory_store import files
 from trajectory_store.errors import (
     MalformedFileError,
-    RunExistsError,
-    RunNotFoundError,
     StepNotRecordedError,
     UsageError,
 )
@@ -36,6 +28,7 @@ from .data import TrainingData
 from .fingerprint import differences, take_fingerprint
 from .loop import train
 from .metadata import write_metadata
+from .output import Options, is_leftover
 from .state import TrainingState, fresh
 
 Report = Callable[[str], None]
@@ -43,41 +36,6 @@ Report = Callable[[str], None]
 # What may differ between a run and its resume: these leave every recorded bit alone. The device and the threads that
 # were resolved are compared as part of the fingerprint.
 _FREE_KEYS = {"experiment", "checkpoint_steps", "checkpoint_every", "device", "num_threads"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a run is kept, none of which changes what it computes."""
-
-    out: Path
-    preset: str = "demo"
-    resume: bool = False
-    overwrite: bool = False
-    backend: str = "zarr"
-    durability: str = "process"
-    export: bool = False
-    capture: bool = True
-    allow_different_environment: bool = False
-
-    @property
-    def trajectory(self) -> Path:
-        """The recording's folder."""
-        return self.out / "trajectory"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The checkpoints' folder."""
-        return self.out / "checkpoints"
-
-    @property
-    def metadata(self) -> Path:
-        """The metadata's file."""
-        return self.out / "metadata.json"
-
-    @property
-    def exported(self) -> Path:
-        """The exported file."""
-        return self.out / f"{self.preset.replace('-', '_')}_trajectory.safetensors"
 
 
 class _Sink(Protocol):
@@ -88,41 +46,6 @@ class _Sink(Protocol):
     def flush(self) -> int | None: ...
 
     def close(self) -> None: ...
-
-
-def check_out(options: Options) -> None:
-    """Raise unless the output folder can be begun, or gone on with; touches nothing."""
-    if options.resume and options.overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    if options.export and not options.capture:
-        raise UsageError("--export needs a recording: leave --no-capture out")
-    out, is_recorded = options.out, options.trajectory.exists()
-    is_saved = bool(checkpoint.checkpoints(options.checkpoints))
-    if options.resume:
-        _check_resumed(options, is_recorded=is_recorded, is_saved=is_saved)
-    elif out.is_dir():
-        remedy = "go on with it (--resume) or replace it (--overwrite)" if is_recorded or is_saved else "choose another"
-        if any(out.iterdir()) and not (options.overwrite and (is_recorded or is_saved)):
-            raise RunExistsError(f"{out}: the output folder is there already; {remedy}")
-        if is_recorded and not options.capture:
-            raise RunExistsError(
-                f"{out}: a run that is not recorded does not replace one that is; choose another folder"
-            )
-    elif out.exists() or out.is_symlink():
-        raise RunExistsError(f"{out}: is there and is not a folder; choose another")
-
-
-def _check_resumed(options: Options, *, is_recorded: bool, is_saved: bool) -> None:
-    out = options.out
-    if not out.is_dir():
-        raise RunNotFoundError(f"{out}: there is no run to resume; start one without --resume")
-    if is_recorded and not options.capture:
-        raise UsageError(f"{out}: this run is recorded; resume it without --no-capture")
-    if is_saved and options.capture and not is_recorded:
-        raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
-    foreign = [path for path in out.iterdir() if path != options.checkpoints and not _is_leftover(path)]
-    if foreign and not (is_recorded or is_saved):
-        raise RunNotFoundError(f"{out}: there is no run in this folder to resume")
 
 
 class RunFolder:
@@ -367,7 +290,7 @@ class RunFolder:
     def _clear_partial_files(self) -> None:
         """Remove what a killed process was writing; the recording's lock is held, so nobody else is."""
         for folder in (self._options.out, self._options.checkpoints):
-            for path in filter(_is_leftover, folder.iterdir() if folder.is_dir() else ()):
+            for path in filter(is_leftover, folder.iterdir() if folder.is_dir() else ()):
                 with files.storage_errors("remove", path):
                     (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
 
@@ -375,11 +298,6 @@ class RunFolder:
     def _progress(self) -> Iterator["tqdm[Any]"]:
         with tqdm(total=self._config.total_steps, initial=self.state.step, desc="Training", disable=None) as progress:
             yield progress
-
-
-def _is_leftover(path: Path) -> bool:
-    """Whether a killed process was writing or replacing something under this name."""
-    return path.name.startswith(".") and path.suffix in (".partial", ".replaced")
 
 
 class _NoRecording:

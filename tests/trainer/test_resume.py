@@ -17,7 +17,8 @@ from trainer import run_folder
 from trainer.checkpoint import read_checkpoint
 from trainer.config import Config, with_settings
 from trainer.data import load_data
-from trainer.run_folder import Options, RunFolder
+from trainer.output import Options
+from trainer.run_folder import RunFolder
 
 Run = Callable[..., Result]
 TOTAL_STEPS = 15

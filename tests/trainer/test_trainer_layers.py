@@ -11,7 +11,19 @@ FOLDER = Path(trainer.__file__).parent
 # A module may import those before it.
 ORDER = [
     *("config", "presets", "model", "batches", "corpus", "tokenizer", "vocabulary", "fingerprint", "interruption"),
-    *("data", "prepare", "state", "capture", "checkpoint", "budget", "metadata", "loop", "run_folder", "verify"),
+    *(
+        "data",
+        "prepare",
+        "state",
+        "capture",
+        "checkpoint",
+        "output",
+        "budget",
+        "metadata",
+        "loop",
+        "run_folder",
+        "verify",
+    ),
     *("cli", "__main__"),
 ]
 STORE = {"trajectory_store", "trajectory_store.errors"}
