@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from .selection import N_READ_AXES, Indices, select
 from .source import Source
 from .spec import Series
 from .zarr_source import ZarrSource
+
+if TYPE_CHECKING:
+    import torch
+    import xarray
 
 
 def open_run(path: str | os.PathLike[str]) -> "Run":
@@ -101,6 +105,26 @@ class Run:
     def close(self) -> None:
         """Give back files and memory; the run cannot be read after."""
         self._source.close()
+
+    def to_xarray(self, *, bf16: str = "bits", chunks: Mapping[str, int] | None = None) -> "xarray.Dataset":
+        """Every series as a lazy, dask-backed variable of a Dataset with coordinates `step` and `token`.
+
+        bf16: "bits" for uint16 patterns, "float32" to widen them as they are computed. chunks: sizes by dimension,
+        blocks and tiles unless given. Picklable: other processes open the run by its path. Needs the extra `analysis`.
+        """
+        from .dataset import as_dataset
+
+        return as_dataset(self, bf16=bf16, chunks=chunks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from .reopening import reduced_run
+
+        return reduced_run(self)
+
+    def _repr_html_(self) -> str:
+        from .notebook import run_html
+
+        return run_html(self)
 
     def __enter__(self) -> Self:
         return self
@@ -200,6 +224,11 @@ class LazySeries:
         return self._source.path
 
     @property
+    def source(self) -> Source:
+        """What it is read from."""
+        return self._source
+
+    @property
     def block_rows(self) -> int:
         """How many rows are read together most cheaply."""
         return self._source.block_rows(self.name)
@@ -238,6 +267,25 @@ class LazySeries:
             edge = min(stop, (start // size + 1) * size)
             yield self.spec.steps_of(start, edge), self[start:edge]
             start = edge
+
+    def to_torch(self, rows: Any = ..., tokens: Any = ...) -> "torch.Tensor":
+        """The chosen rows and tokens, or all of them, as a CPU tensor, bfloat16 as torch's; needs torch.
+
+        Both are what numpy's basic indexing or one list takes. The tensor shares the memory that was read into.
+        """
+        from .tensors import as_tensor
+
+        return as_tensor(self, rows if tokens is ... else (slice(None) if rows is ... else rows, tokens))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from .reopening import reduced_series
+
+        return reduced_series(self)
+
+    def _repr_html_(self) -> str:
+        from .notebook import series_html
+
+        return series_html(self)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
