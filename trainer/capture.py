@@ -2,7 +2,8 @@
 
 Law: a series keeps the dtype it has in training (bf16 weights have bf16 gradients and moments). Step k is the state
 after k updates; g[k] and loss[k] belong to the batch that made update k. So step 0 has the initial weights, moments of
-zero (Adam's own start), a loss of 0.0 by the notebook's convention, and no gradient: g begins at step 1.
+zero (Adam's own start), and no loss and no gradient: both are 0 there by the notebooks' convention, whose arrays begin
+as zeros, so that every series has a row a step and g compresses as well as it can.
 """
 
 from typing import Any
@@ -29,19 +30,8 @@ def captured_tokens(config: Config, masks: Masks) -> Tensor:
 def declared_series(config: Config, token_count: int) -> dict[str, ts.Series]:
     """What the run records, as the store wants it declared."""
     shape = (token_count, config.hidden_dim)
-    series = {
-        name: ts.Series(shape, "bfloat16", dims=("token", "dim"), steps=_STEPS_OF[name](config.total_steps))
-        for name in config.series
-    }
+    series = {name: ts.Series(shape, "bfloat16", dims=("token", "dim")) for name in config.series}
     return {**series, "loss": ts.Series((), "float32", dims=())}
-
-
-_STEPS_OF: dict[str, Any] = {
-    "W": lambda _total: None,
-    "m": lambda _total: None,
-    "v": lambda _total: None,
-    "g": lambda total: range(1, total + 1),
-}
 
 
 class Capture:
@@ -53,11 +43,9 @@ class Capture:
 
     def frame(self, state: TrainingState) -> dict[str, Any]:
         """One step's values, CPU tensors that alias nothing, and the loss."""
-        values: dict[str, Any] = {}
-        for name in self._series:
-            if name == "g" and state.step == 0:
-                continue
-            values[name] = self._source(name, state).index_select(0, self._tokens).cpu()
+        values: dict[str, Any] = {
+            name: self._source(name, state).index_select(0, self._tokens).cpu() for name in self._series
+        }
         values["loss"] = state.loss
         return values
 
@@ -66,8 +54,7 @@ class Capture:
         if name == "W":
             return weight.detach()
         if name == "g":
-            assert weight.grad is not None
-            return weight.grad
+            return weight.grad if weight.grad is not None else torch.zeros_like(weight).detach()
         # AdamW makes its moments, as zeros, at the first update; `state[weight]` would make an entry here.
         moments = state.optimizer.state.get(weight)
         return moments["exp_avg" if name == "m" else "exp_avg_sq"] if moments else torch.zeros_like(weight).detach()

@@ -283,7 +283,7 @@ def _row(step: int, name: str, series: Series, value: Any) -> npt.NDArray[Any]:
         array = _cast(where, series, as_numpy(value))
     if array.shape != series.shape:
         raise FrameError(f"{where}: found shape {array.shape}, expected {series.shape}")
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array).reshape(series.shape)  # numpy makes a scalar one-dimensional
 
 
 def _scalar(where: str, series: Series, value: bool | int | float) -> npt.NDArray[Any]:
