@@ -1,6 +1,6 @@
 """Adam's books: does the recorded optimizer state explain the recorded weights?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,16 +60,22 @@ def adam_accounting(
     also within its attribute "config", unless given. Raises UsageError where states or hyperparameters are missing.
     `how`: threads and executor, as for `scan`.
     """
-    given = dict(
-        zip(ATTRIBUTES, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True),
-    )
+    given = dict(zip(ATTRIBUTES, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True))
+    result: AdamAccounting = scan(recorded, [books_of(recorded, m, v, given)], series=series, **how)[0]
+    return result
+
+
+def books_of(
+    recorded: Recorded, m: str = "m", v: str = "v", given: Mapping[str, float | None] | None = None
+) -> "AdamBooks":
+    """The analysis behind `adam_accounting`, with the run's own hyperparameters where none are given."""
     known = _from_attributes(recorded)
-    chosen: dict[str, Any] = {name: known.get(name) if value is None else value for name, value in given.items()}
-    missing = [name for name, value in chosen.items() if value is None]
+    chosen = {name: value for name in ATTRIBUTES if (value := (given or {}).get(name)) is not None}
+    chosen = {**{name: known[name] for name in ATTRIBUTES if name in known}, **chosen}
+    missing = [name for name in ATTRIBUTES if name not in chosen]
     if missing:
         raise UsageError(f"adam accounting needs {', '.join(missing)}: the run's attributes do not say, so give them")
-    result: AdamAccounting = scan(recorded, [AdamBooks(m, v, **chosen)], series=series, **how)[0]
-    return result
+    return AdamBooks(m, v, **chosen)
 
 
 def _from_attributes(recorded: Recorded) -> dict[str, Any]:

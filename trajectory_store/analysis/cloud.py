@@ -114,25 +114,31 @@ def separation(recorded: Recorded, series: str = "W", *, dead: Mask | None = Non
     dead: a mask over the tokens; the run's static `dead_mask` unless given. Raises UsageError where the run recorded
     other tokens than the mask is about. `how`: threads and executor, as for `scan`.
     """
-    if dead is None:
-        dead = _recorded_mask(recorded)
+    dead = dead_mask(recorded, series) if dead is None else dead
+    _check_mask(recorded, series, dead)
+    live, of_dead = scan(recorded, [CloudOf(~dead), CloudOf(dead)], series=series, **how)
+    return Separation(live, of_dead)
+
+
+def dead_mask(recorded: Recorded, series: str) -> Mask:
+    """The run's own mask of dead tokens; UsageError where it has none or recorded other tokens."""
+    if not isinstance(recorded, Run):
+        raise UsageError("separation needs dead=, a mask of the dead tokens, unless it is given a run that holds one")
+    try:
+        mask: Mask = recorded.static["dead_mask"].astype(bool)
+    except SeriesNotFoundError as error:
+        raise UsageError(f"separation needs dead=, a mask of the dead tokens: {error}") from error
+    _check_mask(recorded, series, mask)
+    return mask
+
+
+def _check_mask(recorded: Recorded, series: str, dead: Mask) -> None:
     n_tokens = as_series(recorded, series).shape[1]
     if len(dead) != n_tokens:
         raise UsageError(
             f"separation needs the live tokens recorded beside the dead ones: series {series!r} has {n_tokens:,}"
             f" tokens, the mask {len(dead):,}"
         )
-    live, of_dead = scan(recorded, [CloudOf(~dead), CloudOf(dead)], series=series, **how)
-    return Separation(live, of_dead)
-
-
-def _recorded_mask(recorded: Recorded) -> Mask:
-    if not isinstance(recorded, Run):
-        raise UsageError("separation needs dead=, a mask of the dead tokens, unless it is given a run that holds one")
-    try:
-        return recorded.static["dead_mask"].astype(bool)
-    except SeriesNotFoundError as error:
-        raise UsageError(f"separation needs dead=, a mask of the dead tokens: {error}") from error
 
 
 class CloudOf:

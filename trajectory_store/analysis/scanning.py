@@ -25,6 +25,9 @@ from .tile import Tile
 BITS_DTYPES = ("bfloat16", "uint16")
 """What the bits of a bfloat16 series are stored as: uint16 is how the notebooks' own files hold them."""
 
+Progress = Callable[[int, int], None]
+"""Called with the bytes scanned so far and in all."""
+
 _N_AXES = 3
 _SLAB_ENTRIES = 1 << 18
 """Entries of a slab: 512 kB of bits, so that what is computed from it stays in a core's cache."""
@@ -164,13 +167,15 @@ def scan(
     series: str = "W",
     threads: int | None = None,
     executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> list[Any]:
     """Answer several analyses in one pass over `series`; returns their results in the given order.
 
     recorded: a run, one of its series, a MemorySink or an array, shape (step, token, dim), bfloat16 or its bits; or
     a mapping of series with as many rows, the first of which is scanned. threads: all cores unless told. executor:
     run the tiles there instead, for example on `dask.distributed.Client(...).get_executor()`; the workers open the run
-    by its path, and results are the same bits. Memory: one block, what the analyses return, and a slab a thread.
+    by its path, and results are the same bits. progress: called with the bytes done and all of them. Memory: one
+    block, what the analyses return, and a slab a thread.
 
     Raises UsageError where an analysis needs something that the series does not have.
     """
@@ -182,7 +187,7 @@ def scan(
     extent = Extent(main.steps, n_tokens, dim)
     accumulators = [analysis.begin(extent) for analysis in analyses]
     with _Workers(threads, executor) as workers:
-        _run(workers, named, extent, analyses, accumulators)
+        _run(workers, named, extent, analyses, accumulators, progress)
     return [accumulator.result() for accumulator in accumulators]
 
 
@@ -192,6 +197,7 @@ def _run(
     extent: Extent,
     analyses: Sequence[Analysis],
     accumulators: Sequence[Accumulator],
+    progress: Progress | None,
 ) -> None:
     main = next(iter(named.values()))
     width = tile_tokens(extent)
@@ -209,6 +215,8 @@ def _run(
         for index, accumulator in enumerate(accumulators):
             parts = [(place, answers[index]) for one in done for place, answers in one.parts]
             accumulator.update(block, [part for part in parts if part[1] is not None])
+        if progress is not None:
+            progress(stop * main.spec.row_bytes, n_rows * main.spec.row_bytes)
 
 
 def tile_tokens(extent: Extent) -> int:
