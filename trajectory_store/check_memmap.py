@@ -57,12 +57,13 @@ class MemmapCheck:
                 yield _lost_commits(log, steps)
         for _, steps in runs.rest():
             yield _lost_commits(log, steps)
-        for start, stop in log.gaps:
-            yield Finding("commits", log.path, f"bytes {start:,} to {stop - 1:,} are no sound record")
+        for gap in log.gaps:
+            if gap.step <= log.synced_step:
+                yield Finding("commits", log.path, str(gap))
         n_bytes = log.path.stat().st_size
         if log.recorded_until < log.stop_step:
             dropped = range(log.recorded_until, log.stop_step)
-            yield Finding("torn", log.path, "the first of these steps has no commit, none was synced", steps=dropped)
+            yield Finding("torn", log.path, "bytes before the first of these commits are lost, none was synced", steps=dropped)
         elif log.end < n_bytes and not self._is_live:
             yield Finding("torn", log.path, f"torn at byte {log.end:,} of {n_bytes:,}")
 

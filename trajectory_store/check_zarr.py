@@ -1,6 +1,7 @@
 """Walks a run of the zarr backend and yields what is wrong with it. Every file is read once, block by block."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from . import files, journal
@@ -41,11 +42,11 @@ class ZarrCheck:
         known |= {array.chunk_path(self._path, name) for name, array in manifest.static.items()}
         folder = self._path / journal.FOLDER
         known |= {journal.segment_path(folder, step) for step in journal.segment_steps(folder)}
-        for sealed_until in [manifest.sealed_until, *self._next_seals(manifest)]:
-            for name, series in manifest.spec.series.items():
-                layout = manifest.layout(name)
-                n_blocks = -(-series.rows_before(sealed_until) // layout.block_rows)
-                known |= {layout.block_path(self._path, block) for block in range(n_blocks)}
+        most = max([manifest.sealed_until, *_next_seals(manifest)])
+        for name, series in manifest.spec.series.items():
+            layout = manifest.layout(name)
+            n_blocks = -(-series.rows_before(most) // layout.block_rows)
+            known |= {layout.block_path(self._path, block) for block in range(n_blocks)}
         return known
 
     # Metadata follows from the manifest; a seal writes it just before.
@@ -72,24 +73,26 @@ class ZarrCheck:
         self._meter.add(len(found))
         if found == expected:
             return None
-        for sealed_until in self._next_seals(manifest):
-            ahead = Manifest(**{**vars(manifest), "sealed_until": sealed_until})
-            if found == zarr_metadata(ahead)[relative]:
+        for sealed_until in _next_seals(manifest):
+            ahead = replace(manifest, sealed_until=sealed_until)
+            if found == zarr_metadata(ahead)[relative] and self._has_blocks(manifest, ahead):
                 return None
         return "is not what follows from the manifest; the next writer writes it again"
 
-    def _next_seals(self, manifest: Manifest) -> Iterator[int]:
-        """Up to where the journal's segments would be sealed: metadata and blocks may already be there."""
-        folder = self._path / journal.FOLDER
-        for first_step in journal.segment_steps(folder):
+    def _has_blocks(self, manifest: Manifest, ahead: Manifest) -> bool:
+        """Whether a seal that would end as `ahead` has written its blocks, as it does before the metadata."""
+        are_new = []
+        for name in manifest.spec.series:
+            layout, n_rows = manifest.layout(name), ahead.sealed_rows(name)
+            if n_rows == manifest.sealed_rows(name):
+                continue
+            block = (n_rows - 1) // layout.block_rows
             try:
-                segment = Segment(journal.segment_path(folder, first_step), manifest.spec, manifest.block_steps)
-            except FileNotFoundError:
-                continue  # sealed meanwhile
-            segment.scan()
-            segment.close()
-            if first_step >= manifest.sealed_until and segment.entries:
-                yield segment.entries[-1].step + 1
+                found = WholeBlock(self._path, layout, block).committed
+            except DamageError:
+                return False
+            are_new.append(found not in manifest.blocks[name][block:])
+        return any(are_new)  # not all: rows that repeat the last one leave a block as it was
 
     # Static arrays.
 
@@ -171,13 +174,22 @@ class ZarrCheck:
         for segment in segments:
             if segment.first_step < sealed_until:
                 continue  # it only waits for its removal
-            for start, stop in segment.gaps:
-                if segment is not torn_segment or stop <= torn_offset:
-                    yield Finding("journal", segment.path, f"bytes {start:,} to {stop - 1:,} are no sound record")
+            for gap in segment.gaps:
+                if gap.step <= tail.synced_step:
+                    yield Finding("journal", segment.path, str(gap))
             if segment is torn_segment:
                 break
         if torn_segment is not None and not (self._is_live and not tail.dropped_steps):
             yield _torn(torn_segment, torn_offset, tail.dropped_steps)
+
+
+def _next_seals(manifest: Manifest) -> Iterator[int]:
+    """Up to where the next seal may seal; the journal does not tell, the power may have taken what was sealed."""
+    stop = (manifest.sealed_until // manifest.block_steps + 1) * manifest.block_steps
+    step = manifest.spec.next_due(manifest.sealed_until)
+    while step is not None and step < stop:
+        yield step + 1
+        step = manifest.spec.next_due(step + 1)
 
 
 def _damaged_frames(path: Path, series: str | None, steps: range) -> Finding:

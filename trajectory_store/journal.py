@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from . import files, record
 from .checksum import crc32c
 from .errors import DamageError
-from .record import Record
+from .record import Gap, Record
 from .spec import Frame, RunSpec
 
 FOLDER = "journal"
@@ -72,8 +72,7 @@ class Segment:
         self.entries: list[Entry] = []
         self.synced_step = -1
         self.end = 0  # where the last record that was read ends
-        self.gaps: list[tuple[int, int]] = []
-        """(start, stop) of bytes between sound records that are none."""
+        self.gaps: list[Gap] = []
 
     def close(self) -> None:
         """Close the file; harmless when called twice."""
@@ -109,7 +108,7 @@ class Segment:
                     return  # a frame that is being written, or was torn
                 self.entries.append(Entry(head.step, offset, self.end, head, is_sound))
             if offset > self.end:
-                self.gaps.append((self.end, offset))
+                self.gaps.append(Gap.before(head, self.end, offset))
             self.synced_step = max(self.synced_step, head.synced_step)
             self.end = stop
 
@@ -186,6 +185,7 @@ def scanned_segments(folder: Path, spec: RunSpec, block_steps: int) -> Iterator[
 class Tail:
     """The frames that only the journal holds: segments in order, read as one sequence of steps."""
 
+    synced_step: int = -1
     places: dict[int, tuple[Segment, int]] = field(default_factory=dict)
     """Step → its segment and its index there, in step order; for a lost step the index is −1."""
     torn_at: tuple[Segment, int] | None = None
@@ -223,15 +223,16 @@ def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail
     flaw before the last sync is damage: its steps are lost, and the steps around them stay. A segment that begins
     before `sealed_until` was sealed as a whole and only waits for its removal: nothing in it counts.
     """
-    tail = Tail()
     synced_step = max((segment.synced_step for segment in segments), default=-1)
+    tail = Tail(synced_step)
     expected = spec.next_due(sealed_until)
     segments = [segment for segment in segments if segment.first_step >= sealed_until]
     for segment in segments:
         for index, entry in enumerate(segment.entries):
             if entry.step in tail.places:
                 continue  # no writer of ours begins a segment before the last one's end
-            if tail.torn_at is None and (entry.step != expected or not entry.is_sound):
+            follows = entry.step == expected and entry.after == entry.offset
+            if tail.torn_at is None and not (follows and entry.is_sound):
                 if expected is None or expected > synced_step:
                     tail.torn_at = (segment, entry.after)
                 else:

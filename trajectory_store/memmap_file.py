@@ -17,7 +17,7 @@ import numpy.typing as npt
 from . import files, record, safetensors_format
 from .checksum import crc32c
 from .errors import DamageError, MalformedFileError
-from .record import Record
+from .record import Gap, Record
 from .recovery import Recovery
 from .safetensors_format import Tensor
 from .spec import DTYPES, RunSpec, storage_dtype
@@ -117,8 +117,7 @@ class CommitLog:
         """Steps whose header is damaged, while a later one is sound; increasing."""
         self.synced_step = -1
         self.end = 0  # where the last sound header ends
-        self.gaps: list[tuple[int, int]] = []
-        """Bytes between sound headers that are none."""
+        self.gaps: list[Gap] = []
         self._last_step = -1
         self._starts: list[tuple[int, int]] = []  # (step, where its header starts) of steps that were not synced
 
@@ -130,8 +129,9 @@ class CommitLog:
     @property
     def recorded_until(self) -> int:
         """Every due step before this one was committed, or was promised and is lost now."""
-        first_torn = next((step for step in self.lost_steps if step >= self._promised_until), self.stop_step)
-        return max(first_torn, self._promised_until)
+        flawed = [*self.lost_steps, *(gap.step for gap in self.gaps)]
+        torn = min((step for step in flawed if step >= self._promised_until), default=self.stop_step)
+        return max(torn, self._promised_until)
 
     @property
     def _promised_until(self) -> int:
@@ -163,7 +163,7 @@ class CommitLog:
         while (found := record.find_head(self._spec, read, self.end, self._can_follow)) is not None:
             offset, head = found
             if offset > self.end:
-                self.gaps.append((self.end, offset))
+                self.gaps.append(Gap.before(head, self.end, offset))
             if head.kind == record.FRAME:
                 self._commit(head)
             if head.synced_step > self.synced_step:

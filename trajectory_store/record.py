@@ -38,6 +38,26 @@ class Record:
     n_bytes: int
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Bytes [start, stop) between sound records that are none. step: of the frame behind them, −1 for a sync record.
+
+    A sync that covers that step covers the gap, which then is damage; otherwise a crash may have left it.
+    """
+
+    start: int
+    stop: int
+    step: int
+
+    @staticmethod
+    def before(head: Record, start: int, stop: int) -> "Gap":
+        """The gap in front of a record."""
+        return Gap(start, stop, head.step if head.kind == FRAME else -1)
+
+    def __str__(self) -> str:
+        return f"bytes {self.start:,} to {self.stop - 1:,} are no sound record"
+
+
 def frame_buffers(step: int, synced_step: int, frame: Frame) -> list[Any]:
     """The buffers that, written one after the other, are the frame's record; the rows are not copied."""
     rows = list(frame.values())

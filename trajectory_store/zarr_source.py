@@ -7,7 +7,7 @@ journal, and starts over where a seal came between the two.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -85,26 +85,32 @@ class ZarrSource:
         return self._manifest.layout(name).block_rows
 
     def refresh(self) -> None:
+        opened: list[Segment] = []
+        try:
+            manifest, identity, segments, tail = self._read_now(opened)
+        except BaseException:
+            _close(opened)
+            raise
+        _close(segment for segment in [*self._segments.values(), *opened] if segment not in segments.values())
+        self._manifest, self._manifest_identity = manifest, identity
+        self._segments, self._tail = segments, tail
+
+    def _read_now(self, opened: list[Segment]) -> tuple[Manifest, Any, dict[int, Segment], Tail]:
+        """A manifest with the tail that follows from it; adds the segments it opens to `opened`."""
         for attempt in range(_REFRESH_ATTEMPTS):
-            before = manifests.identity(self.path)
-            manifest = self._manifest if before == self._manifest_identity else manifests.load(self.path)
-            segments = self._segments_now(manifest)
+            identity = manifests.identity(self.path)
+            manifest = self._manifest if identity == self._manifest_identity else manifests.load(self.path)
+            segments = self._segments_now(manifest, opened)
             if segments is None:
                 continue
             tail = journal.read_tail(manifest.spec, list(segments.values()), manifest.sealed_until)
             # A seal removes segments once the manifest has their frames: without a new manifest nothing was missed.
             # Frames that do not follow may be a folder that was listed while it grew; a torn tail looks the same.
-            if manifests.identity(self.path) == before and (not tail.dropped_steps or attempt >= _TORN_ATTEMPTS):
-                break
-        else:
-            raise DamageError(f"{self.path / journal.FOLDER}: its segments do not follow from the manifest")
-        for first_step, segment in self._segments.items():
-            if segments.get(first_step) is not segment:
-                segment.close()
-        self._manifest, self._manifest_identity = manifest, before
-        self._segments, self._tail = segments, tail
+            if manifests.identity(self.path) == identity and (not tail.dropped_steps or attempt >= _TORN_ATTEMPTS):
+                return manifest, identity, segments, tail
+        raise DamageError(f"{self.path / journal.FOLDER}: its segments do not follow from the manifest")
 
-    def _segments_now(self, manifest: Manifest) -> dict[int, Segment] | None:
+    def _segments_now(self, manifest: Manifest, opened: list[Segment]) -> dict[int, Segment] | None:
         """The journal's segments, scanned; None where one was removed meanwhile, so that the manifest is stale."""
         folder = self.path / journal.FOLDER
         segments: dict[int, Segment] = {}
@@ -116,6 +122,7 @@ class ZarrSource:
                     segment = Segment(path, manifest.spec, manifest.block_steps)
                 except FileNotFoundError:
                     return None
+                opened.append(segment)
             segment.scan()
             segments[first_step] = segment
         return segments
@@ -208,6 +215,11 @@ def _open_block(
         return whole.tile
     index = chunks.read_index(path, layout, block)
     return lambda tile: chunks.read_tile(path, layout, block, tile, index[tile])
+
+
+def _close(segments: Iterable[Segment]) -> None:
+    for segment in segments:
+        segment.close()
 
 
 @cache
