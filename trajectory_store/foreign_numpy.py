@@ -3,6 +3,9 @@
 Nothing is unpickled: arrays of objects are left out.
 """
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,7 +19,11 @@ from . import files
 from .errors import MalformedFileError, RunNotFoundError
 from .foreign import ForeignArray
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError)
+# What zipfile, zlib and numpy's header parser raise: the last reads Python 2's headers by way of tokenize.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError, struct.error),
+    *(EOFError, ValueError, TypeError, SyntaxError, NotImplementedError, RuntimeError, MemoryError, OSError),
+)
 _SUFFIX = ".npy"
 
 

@@ -274,19 +274,24 @@ def _append(
     meter = Meter(sum(one.array.n_bytes for one in recorded.values()), progress)
     at_once = _steps_at_once([one.array for one in recorded.values()])
     for start in range(0, steps, at_once):
-        stop = min(start + at_once, steps)
-        pieces: dict[str, tuple[int, npt.NDArray[Any]]] = {}
-        for name, one in recorded.items():
-            first, last = max(start, one.first_step), min(stop, one.stop_step)
-            if first < last:
-                row = first - one.first_step
-                rows = foreign.read(name, row, last - one.first_step)
-                pieces[name] = (first, one.conversion.convert(rows, row))
-                meter.add(rows.nbytes)
-        for step in range(start, stop):
-            frame = {n: rows[step - first] for n, (first, rows) in pieces.items() if 0 <= step - first < len(rows)}
-            if frame:
-                sink.append(step, **frame)
+        _append_some(sink, foreign, recorded, range(start, min(start + at_once, steps)), meter)
+
+
+def _append_some(
+    sink: Sink, foreign: ForeignFile, recorded: Mapping[str, _Recorded], steps: range, meter: Meter
+) -> None:
+    pieces: dict[str, tuple[int, npt.NDArray[Any]]] = {}
+    for name, one in recorded.items():
+        first, last = max(steps.start, one.first_step), min(steps.stop, one.stop_step)
+        if first < last:
+            row = first - one.first_step
+            rows = foreign.read(name, row, last - one.first_step)
+            pieces[name] = (first, one.conversion.convert(rows, row))
+            meter.add(rows.nbytes)
+    for step in steps if pieces else ():
+        frame = {name: rows[step - first] for name, (first, rows) in pieces.items() if 0 <= step - first < len(rows)}
+        if frame:
+            sink.append(step, **frame)
 
 
 def _steps_at_once(arrays: list[ForeignArray]) -> int:

@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 import trajectory_store as ts
 from trajectory_store.errors import DamageError, MalformedFileError, RunNotFoundError, SeriesNotFoundError
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 EQUAL, A_IS_PREFIX, B_IS_PREFIX = "equal", "a is a prefix of b", "b is a prefix of a"
 DIFFERENT, OVERLAP, DISJOINT = "different", "equal where both recorded", "nothing in common"
 
@@ -269,7 +271,6 @@ def test_progress_counts_what_is_compared(tmp_path: Path) -> None:
     assert [(0, n_bytes), (n_bytes, n_bytes)] == [seen[0], seen[-1]]
 
 
-@pytest.mark.usefixtures("no_sync")
 def test_memory_is_bounded_by_a_block(tmp_path: Path) -> None:
     """Two recordings of 400 MB are compared in the room of their caches and a few pieces."""
     row = np.zeros((4096, 64), np.uint16)

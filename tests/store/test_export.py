@@ -29,6 +29,8 @@ from trajectory_store.errors import (
 )
 from trajectory_store.spec import DTYPES
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 SLICES = [slice(None), slice(3, 9), slice(None, None, 3), slice(-4, None, 2), slice(1, -1), slice(0, 1), slice(5, 999)]
 
 
@@ -292,7 +294,6 @@ def test_damaged_bytes_never_leave_unnoticed(tmp_path: Path, backend: str) -> No
     assert [run] == list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("no_sync")
 def test_memory_is_bounded_by_a_block(tmp_path: Path) -> None:
     """400 MB of rows pass through less than a cache of tiles and a few pieces."""
     row = np.zeros((4096, 64), np.uint16)
