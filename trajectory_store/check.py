@@ -42,6 +42,7 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     yield from of_backend.findings()
     known = of_backend.known_files() | {where / manifests.FILE_NAME, where / "lock"}
     yield from _other_files(where, known, is_live=is_live)
+    meter.finish()
 
 
 def _other_files(folder: Path, known: set[Path], *, is_live: bool) -> Iterator[Finding]:

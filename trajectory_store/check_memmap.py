@@ -63,7 +63,8 @@ class MemmapCheck:
         n_bytes = log.path.stat().st_size
         if log.recorded_until < log.stop_step:
             dropped = range(log.recorded_until, log.stop_step)
-            yield Finding("torn", log.path, "bytes before the first of these commits are lost, none was synced", steps=dropped)
+            message = "bytes before the first of these commits are lost, none was synced"
+            yield Finding("torn", log.path, message, steps=dropped)
         elif log.end < n_bytes and not self._is_live:
             yield Finding("torn", log.path, f"torn at byte {log.end:,} of {n_bytes:,}")
 

@@ -20,3 +20,7 @@ class Meter:
         self._done += n_bytes
         if self._report is not None:
             self._report(self._done, self._total)
+
+    def finish(self) -> None:
+        """All of it is done, whatever was added up: files of a live run come and go."""
+        self.add(self._total - self._done)
