@@ -22,7 +22,7 @@ def client(tmp_path_factory):
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=str(tmp_path_factory.mktemp("workers")),
         ) as cluster,
         distributed.Client(cluster) as client,
@@ -37,6 +37,8 @@ def run(request, tmp_path):
 
 
 def arrays_of(result):
+    if isinstance(result, analysis.Displacement):
+        return [result.steps, result.l1, result.l2, result.linf]
     return [result] if isinstance(result, np.ndarray) else list(vars(result).values())
 
 

@@ -1,6 +1,6 @@
 """How far each token moved at each step, in ULPs of where it was."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +13,53 @@ from .tile import Norms, Tile
 
 
 @dataclass(frozen=True)
+class _Moves:
+    """The norms of those tokens of some rows that moved; at: their index into (rows × tokens), int32."""
+
+    rows: slice
+    at: npt.NDArray[np.int32]
+    norms: Norms
+
+
+@dataclass(frozen=True)
 class Displacement:
     """‖ΔW′‖₁, ‖ΔW′‖₂, ‖ΔW′‖∞ of every token at every step that has a step before; row r is step `steps[r]`.
 
-    steps: (n,) int64. l1, l2, linf: (n, tokens) float32.
+    steps: (n,) int64. l1, l2, linf: (n, tokens) float32, each made anew whenever it is asked for: what is held is
+    16 bytes for each token and step that moved, a tenth of the three arrays in a run that mostly stands still.
     """
 
     steps: npt.NDArray[np.int64]
-    l1: npt.NDArray[np.float32]
-    l2: npt.NDArray[np.float32]
-    linf: npt.NDArray[np.float32]
+    n_tokens: int
+    _moves: tuple[_Moves, ...]
+
+    @property
+    def l1(self) -> npt.NDArray[np.float32]:
+        """Σ|ΔW′|."""
+        return self._dense(lambda norms: norms.l1)
+
+    @property
+    def l2(self) -> npt.NDArray[np.float32]:
+        """√ΣΔW′²."""
+        return self._dense(lambda norms: norms.l2)
+
+    @property
+    def linf(self) -> npt.NDArray[np.float32]:
+        """max|ΔW′|."""
+        return self._dense(lambda norms: norms.linf)
+
+    def _dense(self, norm: Callable[[Norms], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        whole = np.zeros((len(self.steps), self.n_tokens), dtype=np.float32)
+        for moves in self._moves:
+            whole[moves.rows].reshape(-1)[moves.at] = norm(moves.norms)
+        return whole
 
 
 def displacement(recorded: Recorded, series: str = "W", **how: Any) -> Displacement:
     """The norms of ΔW′[t] = (W[t] − W[t−1]) / ULP(W[t−1]) over the dims: Σ|ΔW′|, √ΣΔW′², max|ΔW′|, steps ≥ 1.
 
     Sums are taken in float64 and rounded once to float32, saturating at its largest finite value; NaN where an entry
-    of the token is not finite at t or t−1. Memory that no token's move touched is not taken up: a run that froze
-    early is far below 12 bytes a token and step. `how`: threads and executor, as for `scan`.
+    of the token is not finite at t or t−1. `how`: threads and executor, as for `scan`.
     """
     result: Displacement = scan(recorded, [DisplacementNorms()], series=series, **how)[0]
     return result
@@ -51,20 +80,21 @@ class DisplacementNorms:
 
 class _Gathered:
     def __init__(self, extent: Extent) -> None:
-        self._steps = extent.steps[1:]
-        # Pages of zeros that nothing is written to are never taken from the system.
-        shape = (len(self._steps), extent.n_tokens)
-        self._l1, self._l2, self._linf = (np.zeros(shape, dtype=np.float32) for _ in range(3))
+        self._extent = extent
+        self._moves: list[_Moves] = []
 
     def update(self, block: Block, parts: Sequence[tuple[Tile, tuple[npt.NDArray[np.intp], Norms]]]) -> None:
-        del block
-        n_tokens = self._l1.shape[1]
-        for place, (rows, norms) in parts:
-            width = place.tokens.stop - place.tokens.start
-            step, token = np.divmod(rows, width)
-            at = (step + (place.rows.start - 1)) * n_tokens + (token + place.tokens.start)
-            for whole, part in ((self._l1, norms.l1), (self._l2, norms.l2), (self._linf, norms.linf)):
-                whole.reshape(-1)[at] = part
+        if not parts:
+            return
+        n_tokens, first = self._extent.n_tokens, max(block.rows.start, 1)
+        at = []
+        for place, (rows, _) in parts:
+            step, token = np.divmod(rows, place.tokens.stop - place.tokens.start)
+            at.append(((step + (place.rows.start - first)) * n_tokens + (token + place.tokens.start)).astype(np.int32))
+        l1, l2, linf = (
+            np.concatenate([getattr(norms, name) for _, (_, norms) in parts]) for name in ("l1", "l2", "linf")
+        )
+        self._moves.append(_Moves(slice(first - 1, block.rows.stop - 1), np.concatenate(at), Norms(l1, l2, linf)))
 
     def result(self) -> Displacement:
-        return Displacement(self._steps, self._l1, self._l2, self._linf)
+        return Displacement(self._extent.steps[1:], self._extent.n_tokens, tuple(self._moves))
