@@ -94,11 +94,6 @@ def test_info_says_what_a_run_holds(run: Path, backend: str) -> None:
     assert (found["backend"], found["recorded_steps"], found["planned_steps"]) == (backend, 11, 11)
     rows = {name: series["rows"] for name, series in found["series"].items()}
     assert rows == {"W": 11, "loss": 11, "g": 4, "flag": 3}
-        "W": 11,
-        "loss": 11,
-        "g": 4,
-        "flag": 3,
-    }
     assert found["stored_bytes"] == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     assert found["raw_bytes"] == 11 * 30 + 11 * 4 + 4 * 8 + 3 * 2 + 5 + 48
     assert (found["attrs"], found["is_being_written"]) == (contracts.ATTRS, False)
