@@ -28,7 +28,7 @@ def reduced_run(run: Run) -> _Reduced:
 def reduced_series(series: LazySeries) -> _Reduced:
     """A lazy series as `pickle` takes it; one of arrays in memory takes the arrays along."""
     source = series.source
-    if not source.path.exists():
+    if source.backend == "memory":
         return LazySeries, (source, series.name, series.dtype)
     where = os.fspath(source.path.absolute())
     return _open_series, (where, source.recorded_until, series.name, series.dtype)

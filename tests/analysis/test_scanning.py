@@ -1,6 +1,7 @@
 """The pass itself: threads, executors, what it takes, and what it refuses."""
 
 import concurrent.futures
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import recordings
 
 import trajectory_store as ts
 from trajectory_store import analysis
-from trajectory_store.errors import SeriesNotFoundError, UsageError
+from trajectory_store.errors import DamageError, SeriesNotFoundError, UsageError
+from trajectory_store.memmap_source import MemmapSource
 
 
 def all_results(recorded, **how):
@@ -93,3 +95,67 @@ def test_wrong_use_says_what_is_needed(tmp_path):
         analysis.freeze_onset([1, 2])
     with pytest.raises(UsageError, match="threads=0"):
         analysis.freeze_onset(recordings.walk(), threads=0)
+
+
+def test_a_run_without_a_step_is_refused(tmp_path):
+    """There is nothing to analyse yet."""
+    with (
+        ts.create(tmp_path / "run", {"W": ts.Series((4, 8), "bfloat16")}),
+        ts.open(tmp_path / "run") as run,
+        pytest.raises(UsageError, match="freeze onset needs at least one recorded step"),
+    ):
+        analysis.freeze_onset(run)
+
+
+def test_a_run_that_is_being_written(tmp_path):
+    """The steps that were there when it was opened, sealed blocks and tail, and after a refresh all of them."""
+    bits = recordings.walk()
+    with ts.create(tmp_path / "run", {"W": ts.Series(bits.shape[1:], "bfloat16")}, block_steps=7) as sink:
+        for step in range(17):
+            sink.append(step, W=bits[step])
+        with ts.open(tmp_path / "run") as run:
+            check_equal(all_results(run), all_results(bits[:17]))
+            for step in range(17, 23):
+                sink.append(step, W=bits[step])
+            run.refresh()
+            check_equal(all_results(run), all_results(bits))
+
+
+def test_damage_is_reported_not_skipped(tmp_path):
+    """A flipped byte of a sealed block ends the pass with the file's name."""
+    recordings.record(tmp_path / "run", recordings.walk()).close()
+    block = tmp_path / "run" / "W" / "c" / "1" / "0" / "0"
+    data = bytearray(block.read_bytes())
+    data[100] ^= 1
+    block.write_bytes(data)
+
+    with ts.open(tmp_path / "run") as run, pytest.raises(DamageError, match="W/c/1/0/0"):
+        analysis.displacement(run)
+
+
+def test_progress_is_reported(tmp_path):
+    """Bytes done and in all, up to the last block."""
+    bits = recordings.walk()
+    reports = []
+    with recordings.record(tmp_path / "run", bits) as run:
+        analysis.scan(run, [analysis.FreezeOnset()], progress=lambda done, total: reports.append((done, total)))
+
+    assert reports == [(min(rows, 23) * 150 * 128, bits.nbytes) for rows in (7, 14, 21, 28)]
+
+
+def test_memory_is_bounded_by_the_block(tmp_path, monkeypatch):
+    """Five times the steps take no more memory at once; the other backend's reader has a cache of a fixed size."""
+    peaks = []
+    for n_blocks in (2, 10):
+        bits = np.repeat(recordings.still(n_steps=1, n_tokens=128, dim=64), 16 * n_blocks, axis=0)
+        bits[:, 0, 0] = np.arange(len(bits))
+        path = tmp_path / str(n_blocks)
+        recordings.record(path, bits, backend="memmap").close()
+        monkeypatch.setattr(MemmapSource, "block_rows", lambda _source, _name: 16)
+        with ts.open(path) as run:
+            tracemalloc.start()
+            analysis.scan(run, [analysis.FreezeOnset(), analysis.DisplacementNorms()], threads=1)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+
+    assert peaks[1] < peaks[0] + 16 * 128 * 64 * 2 / 4  # a quarter of a block
