@@ -14,7 +14,7 @@ import click
 
 from .commands import terminal
 
-COMMANDS = ("info", "slice", "export", "check", "compare", "import_file", "analyze")
+COMMANDS = ("info", "slice", "export", "check", "compare", "import_file", "analyze", "report")
 """Modules of `commands`, in the order in which the help lists them."""
 
 

@@ -1,0 +1,34 @@
+"""`trajectory-store report`."""
+
+from pathlib import Path
+
+import click
+
+from . import terminal
+
+
+@click.command("report", short_help="Show what a run did, as one HTML page.")
+@click.argument("run", type=terminal.PATH)
+@click.option("-o", "--output", type=terminal.PATH, default=Path("report.html"), show_default=True, help="The page.")
+@click.option("--series", default="W", show_default=True, metavar="NAME", help="The bfloat16 series to look at.")
+@click.option("--tokenizer", type=terminal.PATH, metavar="FILE", help="The run's tokenizer.json, for tokens' strings.")
+@click.option("--figures", type=terminal.PATH, metavar="FOLDER", help="Write every figure as an SVG file there too.")
+@click.option("--overwrite", is_flag=True, help="Replace the page, and the figures, that are there.")
+def command(
+    run: Path, output: Path, series: str, tokenizer: Path | None, figures: Path | None, overwrite: bool
+) -> None:
+    """Show what RUN did, as one HTML page that needs nothing else: no network, no other file.
+
+    Losses, freezing, heat, phases, drift, worldlines and the first and last movers.
+    """
+    from trajectory_store import report
+    from trajectory_store.run import format_bytes, open_run
+
+    report.refuse_existing(output, figures, overwrite=overwrite)
+    with open_run(run) as opened, terminal.progress("Analyzing") as bar:
+        found = report.findings(opened, series=series, tokenizer=tokenizer, progress=bar)
+        n_bytes = report.write_page(found, output)
+        names = [] if figures is None else report.write_figures(found, figures)
+    click.echo(f"Wrote {output}, {format_bytes(n_bytes)}")
+    if figures is not None:
+        click.echo(f"Wrote {len(names)} figures into {figures}")

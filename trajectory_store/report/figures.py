@@ -1,0 +1,240 @@
+"""The report's figures: each draws itself in any size and on either axis, and says what lies under the pointer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import heatmap
+from .bins import binned
+from .charts import Curve, area_chart, histogram, line_chart, onset_edges
+from .findings import Findings
+from .frame import WIDE, Size, percent
+from .motion import HEAT_LIMIT
+from .style import figure_style
+from .tokens import printable, shortened
+from .worldlines import worldline_chart
+
+_N_BARS = 80
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name: its file's. note: what it shows and how to read it. draw: SVG of (size, is the step axis logarithmic).
+    hover: what the page's script reads, a JSON value. has_log: whether it has a step axis.
+    """
+
+    name: str
+    title: str
+    note: str
+    draw: Callable[[Size, bool], str]
+    hover: Mapping[str, Any]
+    has_log: bool = True
+
+
+def figures(found: Findings) -> list[Figure]:
+    """Every figure there is data for, in the order of the page."""
+    loss = [] if found.loss is None else [_loss(found)]
+    return [*loss, _freezing(found), _onsets(found), _heat(found), _phases(found), _cloud(found), _worldlines(found)]
+
+
+def svg_files(found: Findings) -> dict[str, str]:
+    """Name → text of each figure as a file of its own; those with a step axis on either scale."""
+    files = {}
+    for figure in figures(found):
+        for is_log in (False, True) if figure.has_log else (False,):
+            drawn = figure.draw(WIDE, is_log)
+            at = drawn.index("</title>") + len("</title>")
+            ground = f'<style>{figure_style()}</style><rect width="100%" height="100%" fill="#ffffff"/>'
+            files[f"{figure.name}{'-log' if is_log else ''}.svg"] = drawn[:at] + ground + drawn[at:]
+    return files
+
+
+def token_label(found: Findings, row: int) -> str:
+    """What a row's token is called in a figure: its string beside its id, or the id alone."""
+    token = str(found.ids[row])
+    return token if found.names is None else f"{token} {shortened(printable(found.names[row]), 9)}"
+
+
+def _curves(found: Findings, name: str, title: str, note: str, curves: list[Curve], unit: str, **how: Any) -> Figure:
+    def draw(size: Size, is_log: bool) -> str:
+        return line_chart(title, curves, size, steps=found.domain, is_log=is_log, **how)
+
+    columns = [[curve.name or title, numbers(curve.values), unit] for curve in curves]
+    return Figure(name, title, note, draw, {"kind": "curves", "steps": numbers(curves[0].steps), "columns": columns})
+
+
+def _loss(found: Findings) -> Figure:
+    assert found.loss is not None
+    curve = binned(found.bins, *found.loss)
+    values = found.loss[1]
+    broken = int(np.count_nonzero(~np.isfinite(values)))
+    note = (
+        "The loss of the batch behind each step; the band is the least and the largest between two points."
+        f" The last is {values[-1]:.4g}."
+    )
+    if broken:
+        note += f" {broken:,} {'is' if broken == 1 else 'are'} not finite: gaps."
+    curves = [Curve("", curve.steps, curve.mean, "c1", curve.low, curve.high)]
+    return _curves(found, "loss", "Loss", note, curves, "", y_label="loss")
+
+
+def _freezing(found: Findings) -> Figure:
+    edges = found.bins.edges[1:] - 1
+    at_rest = binned(found.bins, found.steps, found.motion.phases[:, 0] / found.n_tokens)
+    curves = [
+        Curve("frozen for good", edges.astype(np.float64), found.frozen_share(edges), "c1"),
+        Curve("at rest", edges.astype(np.float64), at_rest.mean, "c3"),
+    ]
+    note = (
+        f"Tokens that never move again after a step, and those that do not move at it. Half are frozen for good after"
+        f" step {found.frozen_at(0.5):,}, 90 % after {found.frozen_at(0.9):,}."
+    )
+    if found.n_late:
+        note += (
+            f" {found.n_late:,} still moved in the last 1 % of the steps: the recording ends before one can say when"
+            " they freeze, so the end of the curve is a lower bound."
+        )
+    return _curves(
+        found,
+        "freeze-timeline",
+        "Frozen tokens",
+        note,
+        curves,
+        "%",
+        y_label="share of tokens",
+        y_range=(0, 1),
+        y_text=percent,
+    )
+
+
+def _onsets(found: Findings) -> Figure:
+    title = "Freeze onset"
+    first, last = found.domain
+
+    def bars(is_log: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        edges = onset_edges(first, last, _N_BARS, is_log=is_log)
+        return edges, np.histogram(found.onset[found.onset > 0], edges)[0].astype(np.int64)
+
+    def draw(size: Size, is_log: bool) -> str:
+        return histogram(title, *bars(is_log), size, domain=found.domain, is_log=is_log, y_label="tokens a bar")
+
+    hover = {
+        axis: {"edges": edges.tolist(), "counts": counts.tolist()}
+        for axis, (edges, counts) in (("linear", bars(False)), ("log", bars(True)))
+    }
+    moving = found.onset[found.onset > 0]
+    note = "No token moved at all."
+    if len(moving):
+        note = (
+            f"The last step at which any bit of a token changed: the first token froze at step {moving.min():,}, the"
+            f" last move is at step {moving.max():,}."
+        )
+        if len(moving) < found.n_tokens:
+            note += f" {found.n_tokens - len(moving):,} tokens never moved and are not in the bars."
+    return Figure("freeze-onset", title, note, draw, {"kind": "bars", **hover})
+
+
+def _heat(found: Findings) -> Figure:
+    title = "Every token, every step"
+    shown = {
+        is_log: heatmap.picture(found.motion.heat, found.bins, found.onset, is_log=is_log) for is_log in (False, True)
+    }
+
+    def draw(size: Size, is_log: bool) -> str:
+        return heatmap.heat_map(title, shown[is_log], size, steps=found.domain, is_log=is_log)
+
+    order = shown[False].order
+    hover = {
+        "kind": "heat",
+        "tokens": [token_label(found, row) for row in order.tolist()],
+        "onset": found.onset[order].tolist(),
+        "coldest": heatmap.COLDEST,
+        "hottest": HEAT_LIMIT,
+        "linear": {"edges": shown[False].edges.tolist(), "rows": shown[False].tokens.tolist()},
+        "log": {"edges": shown[True].edges.tolist(), "rows": shown[True].tokens.tolist()},
+    }
+    height, width = shown[False].pixels.shape
+    note = (
+        "How far tokens move in a step, ‖ΔW′‖₂ in ULPs (units in the last place of each weight), on a log scale of"
+        f" colours. A pixel is the mean over about {found.n_tokens / height:.3g} tokens and"
+        f" {len(found.steps) / width:.3g} steps (linear); a move counts as {HEAT_LIMIT:,.0f} ULP at most."
+    )
+    return Figure("heat-map", title, note, draw, hover)
+
+
+def _phases(found: Findings) -> Figure:
+    title = "Phases"
+    counts = found.motion.phases / found.n_tokens
+    by_bin = [binned(found.bins, found.steps, column) for column in counts.T]
+    steps, shares = by_bin[0].steps, np.stack([column.mean for column in by_bin], axis=1)
+
+    def draw(size: Size, is_log: bool) -> str:
+        return area_chart(
+            title, found.phase_names, steps, shares, size, domain=found.domain, is_log=is_log, y_label="share of tokens"
+        )
+
+    columns = [
+        [name, numbers(column), "%"] for name, column in reversed(list(zip(found.phase_names, shares.T, strict=True)))
+    ]
+    note = (
+        "Tokens by the length of their move: frozen ‖ΔW′‖₁ = 0, stumbling ‖ΔW′‖₁ ≤ 1, spherical ‖ΔW′‖₂ ≤ √dim,"
+        " superluminal ‖ΔW′‖₂ ≤ 1000, hypernova above, in ULPs."
+    )
+    return Figure("phases", title, note, draw, {"kind": "curves", "steps": numbers(steps), "columns": columns})
+
+
+def _cloud(found: Findings) -> Figure:
+    cloud = found.cloud
+    named = (
+        ("centroid", cloud.distance, "c2"),
+        ("mean radius", cloud.radius, "c1"),
+        ("largest radius", cloud.largest_radius, "c3"),
+    )
+    curves = []
+    for name, values, style in named:
+        curve = binned(found.bins, cloud.steps[1:], values[1:])
+        curves.append(Curve(name, curve.steps, curve.mean, style))
+    note = "How far the tokens' centroid is from the origin, and the tokens from their centroid."
+    if np.isfinite(cloud.path) and cloud.path:
+        note += (
+            f" The centroid's path is {cloud.path:.4g} long and ends {cloud.net:.4g} from where it began (efficiency"
+            f" {cloud.efficiency:.0%})."
+        )
+    if cloud.lift_off is not None:
+        note += f" From step {cloud.lift_off:,} the origin lies outside of the cloud."
+    if not np.isfinite(cloud.radius).all():
+        note += " Some weights are not finite: gaps."
+    return _curves(found, "cloud", "Drift of the cloud", note, curves, "", y_label="distance, in the weights' unit")
+
+
+def _worldlines(found: Findings) -> Figure:
+    title = "Worldlines"
+    lines = found.worldlines
+    names = [token_label(found, row) for row in lines.tokens.tolist()]
+
+    def draw(size: Size, is_log: bool) -> str:
+        del is_log
+        return worldline_chart(title, lines, names, size)
+
+    hover = {
+        "kind": "ways",
+        "steps": lines.steps.tolist(),
+        "names": names,
+        "onset": found.onset[lines.tokens].tolist(),
+        "x": [numbers(way[:, 0]) for way in lines.places],
+        "y": [numbers(way[:, 1]) for way in lines.places],
+    }
+    note = (
+        "The ways of a few tokens from their first step (ring) to their last (dot), in the plane of their first two"
+        " principal components, one scale on both axes."
+    )
+    return Figure("worldlines", title, note, draw, hover, has_log=False)
+
+
+def numbers(values: npt.NDArray[np.floating]) -> list[float | None]:
+    """Numbers as JSON can hold them, to six digits; None where not finite."""
+    return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]

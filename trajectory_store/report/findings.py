@@ -1,0 +1,133 @@
+"""Everything the report says about a run, from one pass over its series."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import analysis
+from ..analysis.phases import Regimes
+from ..analysis.scanning import Progress, check_series
+from ..errors import UsageError
+from ..run import LazySeries, Run
+from ..source import folder_bytes
+from .bins import StepBins, bins_of
+from .motion import Motion, MotionOf
+from .tokens import read_vocabulary, token_ids
+from .worldlines import Worldlines, trace
+
+_LATE_SHARE = 0.01
+"""The last share of the run in which a freeze cannot be told from a pause."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found; `steps` are those that have a step before, as moves are between two.
+
+    onset: the last step at which each token moved, 0 for never. loss: (steps, values), None where none is recorded.
+    names: the string of each row's token, None without a tokenizer.
+    """
+
+    run: Run
+    series: LazySeries
+    steps: npt.NDArray[np.int64]
+    bins: StepBins
+    onset: npt.NDArray[np.int64]
+    motion: Motion
+    phase_names: tuple[str, ...]
+    cloud: analysis.Cloud
+    loss: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None
+    worldlines: Worldlines
+    ids: npt.NDArray[np.int64]
+    names: list[str] | None
+
+    @property
+    def domain(self) -> tuple[int, int]:
+        """The first and last step at which there may be a move."""
+        return int(self.steps[0]), int(self.steps[-1])
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows of the series."""
+        return len(self.onset)
+
+    @property
+    def n_late(self) -> int:
+        """Tokens that moved so late that their freeze may lie beyond the run."""
+        first, last = self.domain
+        return int(np.count_nonzero(self.onset > last - (last - first + 1) * _LATE_SHARE))
+
+    def frozen_share(self, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The share of tokens that do not move after each step."""
+        share: npt.NDArray[np.float64] = np.searchsorted(np.sort(self.onset), steps, side="right") / self.n_tokens
+        return share
+
+    def frozen_at(self, share: float) -> int:
+        """The first step after which at least this share of the tokens does not move."""
+        return int(np.sort(self.onset)[max(0, int(np.ceil(share * self.n_tokens)) - 1)])
+
+
+def findings(
+    run: Run, *, series: str = "W", tokenizer: Path | None = None, progress: Progress | None = None
+) -> Findings:
+    """Scan a run once for everything the report shows; memory does not grow with steps × tokens.
+
+    Raises UsageError on a series that is not (step, token, dim) of bfloat16, that has fewer than two steps, or that
+    was not recorded at every step, and what `read_vocabulary` raises.
+    """
+    recorded = run[series]
+    check_series(recorded, "the report")
+    _, n_tokens, dim = recorded.shape
+    steps = recorded.steps
+    if len(steps) < 2 or not n_tokens or not dim:
+        raise UsageError(
+            f"{run.path}, series {series!r}: the report needs two steps and one token at least, found"
+            f" {len(steps):,} × {n_tokens:,} × {dim:,}"
+        )
+    ids = token_ids(run, n_tokens)
+    strings = None if tokenizer is None else read_vocabulary(tokenizer, run)
+    bins = bins_of(int(steps[1]), int(steps[-1]), n_tokens=n_tokens)
+    scheme = Regimes()
+    onset, motion, cloud = analysis.scan(
+        run,
+        [analysis.FreezeOnset(), MotionOf(bins, scheme), analysis.CloudOf()],
+        series=series,
+        progress=progress,
+    )
+    return Findings(
+        run=run,
+        series=recorded,
+        steps=steps[1:],
+        bins=bins,
+        onset=onset,
+        motion=motion,
+        phase_names=scheme.names,
+        cloud=cloud,
+        loss=_loss(run, int(steps[-1])),
+        worldlines=trace(recorded, onset),
+        ids=ids,
+        names=None if strings is None else [strings.get(token, "") for token in ids.tolist()],
+    )
+
+
+def stored_bytes(run: Run) -> int:
+    """What the run takes on disk."""
+    return run.path.stat().st_size if run.path.is_file() else folder_bytes(run.path)
+
+
+def raw_bytes(run: Run) -> int:
+    """What its series would take uncompressed."""
+    return sum(run[name].nbytes for name in run)
+
+
+def _loss(run: Run, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None:
+    if "loss" not in run:
+        return None
+    loss = run["loss"]
+    if loss.ndim != 1 or loss.spec.logical_dtype.kind == "b":
+        return None
+    # Step 0 is before the first batch, so what stands there is no loss.
+    wanted = (loss.steps >= 1) & (loss.steps <= last)
+    return (loss.steps[wanted], np.asarray(loss[...])[wanted].astype(np.float64)) if wanted.any() else None

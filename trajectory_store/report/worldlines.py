@@ -1,0 +1,135 @@
+"""Worldlines: the ways of a few tokens, from the first step to the last, in the plane in which they differ most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import bf16
+from ..run import LazySeries
+from .bins import StepBins, Values, bins_of
+from .frame import Frame, Scale, Size, points, spread, value_range
+
+GROUPS = ("first to freeze", "median", "last to freeze")
+_EACH = 3
+_MAX_SAMPLES = 200
+_LABEL_GAP = 15
+
+
+@dataclass(frozen=True)
+class Worldlines:
+    """steps: (n,) int64. tokens: rows of the series. groups: an index into `GROUPS` for each. places: (tokens, n, 2),
+    NaN where an entry is not finite. share: of the variance, on each axis.
+    """
+
+    steps: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.intp]
+    groups: tuple[int, ...]
+    places: Values
+    share: tuple[float, float]
+
+
+def choose(onset: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], tuple[int, ...]]:
+    """Some of the first tokens to freeze, of the middle and of the last, and the group of each; no token twice."""
+    order = np.argsort(onset, kind="stable")
+    middle = max(0, (len(order) - _EACH) // 2)
+    wanted = [order[:_EACH], order[middle : middle + _EACH], order[::-1][:_EACH]]
+    group_of = {int(token): group for group in (1, 2, 0) for token in wanted[group]}
+    return np.array(list(group_of), dtype=np.intp), tuple(group_of.values())
+
+
+def trace(series: LazySeries, onset: npt.NDArray[np.int64]) -> Worldlines:
+    """Read the chosen tokens at some steps, and project them on their first two principal components."""
+    tokens, groups = choose(onset)
+    recorded = series.steps
+    rows = _sampled(recorded, bins_of(int(recorded[0]), int(recorded[-1])))
+    bits = _read(series, rows, tokens)
+    places, share = project(bf16.to_float64(bits.transpose(1, 0, 2)))
+    return Worldlines(recorded[rows], tokens, groups, places, share)
+
+
+def _sampled(steps: npt.NDArray[np.int64], bins: StepBins) -> npt.NDArray[np.intp]:
+    every = [edges[:: max(1, len(edges) // _MAX_SAMPLES)] for edges in (bins.linear, bins.log)]
+    wanted = np.unique(np.concatenate([*every, steps[[0, -1]]]))
+    return np.unique(np.clip(np.searchsorted(steps, wanted), 0, len(steps) - 1))
+
+
+def _read(series: LazySeries, rows: npt.NDArray[np.intp], tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.uint16]:
+    size, parts = series.block_rows, []
+    for start in range(0, len(series), size):
+        chosen = rows[(rows >= start) & (rows < start + size)]
+        if len(chosen):
+            parts.append(series.bits[start : int(chosen[-1]) + 1, tokens.tolist()][chosen - start])
+    return np.concatenate(parts)
+
+
+def project(points: Values) -> tuple[Values, tuple[float, float]]:
+    """The first two principal components of points (…, dim) about their mean, and their shares of the variance.
+
+    A component's largest loading is positive, so that the picture does not flip from one machine to another.
+    """
+    flat = points.reshape(-1, points.shape[-1])
+    whole = np.isfinite(flat).all(axis=1)
+    places = np.full((len(flat), 2), np.nan)
+    share = np.zeros(2)
+    if whole.any():
+        centred = flat[whole] - flat[whole].mean(axis=0)
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        axes = vectors[:, ::-1][:, :2]
+        axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+        n = axes.shape[1]  # 1 where the tokens are numbers
+        places[whole] = 0.0
+        places[whole, :n] = centred @ axes
+        total = values.sum()
+        share[:n] = values[::-1][:n] / total if total > 0 else 0.0
+    return places.reshape(*points.shape[:-1], 2), (float(share[0]), float(share[1]))
+
+
+def worldline_chart(title: str, lines: Worldlines, names: Sequence[str], size: Size) -> str:
+    """Each way as a line from a hollow point to a full one, one scale on both axes, named at the right."""
+    size = Size(size.width, size.height + 140, size.left, size.right + 22, size.top + 20, size.bottom, size.n_ticks)
+    x, y = _equal_scales(lines.places, size)
+    frame = Frame(title, size, x, y)
+    first, second = (f"component {axis + 1}, {lines.share[axis]:.0%} of the variance" for axis in range(2))
+    frame.axes(first, second)
+    at = size.left
+    for index in sorted(set(lines.groups)):
+        frame.add(f'<circle class="dot group{index}" cx="{at + 4}" cy="34" r="4"/>')
+        frame.text(at + 12, 38, GROUPS[index], style="name")
+        at += 112
+    ends = []
+    for way, group in zip(lines.places, lines.groups, strict=True):
+        px, py = x(way[:, 0]), y(way[:, 1])
+        frame.add(f'<path class="line thin group{group}" d="{points(px, py)}"/>')
+        whole = np.flatnonzero(np.isfinite(px))
+        if len(whole):
+            begin, end = whole[0], whole[-1]
+            frame.add(f'<circle class="ring group{group}" cx="{px[begin]:.1f}" cy="{py[begin]:.1f}" r="3.5"/>')
+            frame.add(f'<circle class="dot group{group}" cx="{px[end]:.1f}" cy="{py[end]:.1f}" r="4"/>')
+        ends.append((float(px[whole[-1]]), float(py[whole[-1]])) if len(whole) else None)
+    _name_ends(frame, ends, names, lines.groups)
+    return frame.svg()
+
+
+def _name_ends(
+    frame: Frame, ends: Sequence[tuple[float, float] | None], names: Sequence[str], groups: Sequence[int]
+) -> None:
+    known = [(end, name, group) for end, name, group in zip(ends, names, groups, strict=True) if end is not None]
+    edge = frame.x.end + 14
+    levels = spread([end[1] for end, _, _ in known], _LABEL_GAP, frame.size.top, frame.size.height - frame.size.bottom)
+    for (end, name, group), level in zip(known, levels, strict=True):
+        frame.add(f'<path class="leader" d="M{end[0] + 5:.1f} {end[1]:.1f}L{edge:.1f} {level:.1f}"/>')
+        frame.text(edge + 3, level + 4, name, style=f"name group{group}")
+
+
+def _equal_scales(places: Values, size: Size) -> tuple[Scale, Scale]:
+    """One unit is as long on both axes, or distances would lie."""
+    (x_lo, x_hi), (y_lo, y_hi) = value_range([places[..., 0]]), value_range([places[..., 1]])
+    width, height = size.width - size.left - size.right, size.height - size.top - size.bottom
+    unit = max((x_hi - x_lo) / width, (y_hi - y_lo) / height)
+    x_mid, y_mid = (x_lo + x_hi) / 2, (y_lo + y_hi) / 2
+    return (
+        Scale(x_mid - unit * width / 2, x_mid + unit * width / 2, size.left, size.width - size.right),
+        Scale(y_mid - unit * height / 2, y_mid + unit * height / 2, size.height - size.bottom, size.top),
+    )
