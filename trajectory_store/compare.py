@@ -249,8 +249,8 @@ def _compare_series(pair: _Pair, meter: Meter) -> _Found:
     first: Element | None = None
     delta = Delta(0.0, int(pair.steps[0])) if pair.is_scalar_float and len(pair.steps) else None
     for steps, bits_a, bits_b in pair.pieces():
-        differs = bits_a != bits_b
-        if differs.any():
+        if not np.array_equal(_words(bits_a), _words(bits_b)):
+            differs = bits_a != bits_b
             counts = np.count_nonzero(differs.reshape(len(steps), -1), axis=1)
             per_step.update((int(steps[row]), int(counts[row])) for row in np.flatnonzero(counts))
             if first is None:
@@ -261,6 +261,12 @@ def _compare_series(pair: _Pair, meter: Meter) -> _Found:
                 delta = max(delta, _largest_delta(steps, bits_a, bits_b, pair.dtype), key=lambda d: d.largest)
         meter.add(bits_a.nbytes)
     return _Found(pair.a.name, per_step, first, delta)
+
+
+def _words(bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same bytes as the widest integers they can be: fewer to compare."""
+    flat = np.ascontiguousarray(bits).reshape(-1)
+    return flat if flat.nbytes % 8 else flat.view(np.uint64)
 
 
 def _largest_delta(

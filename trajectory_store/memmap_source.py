@@ -13,7 +13,7 @@ from .chunks import BLOCK_BYTES
 from .errors import DamageError
 from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile
 from .selection import Indices
-from .source import empty_rows
+from .source import taken
 from .spec import RunSpec
 
 
@@ -72,18 +72,16 @@ class MemmapSource:
             self._is_verified[name] = is_verified
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-        listed = np.asarray(rows, dtype=np.int64)
-        self._verify(name, listed)
-        mapped = self._rows.rows(name)
-        if tokens is None:
-            return mapped[listed]
-        out = empty_rows(self.spec, name, rows, tokens)
-        at: Any = tokens
-        if isinstance(tokens, range):
-            at = slice(tokens.start, tokens.stop if tokens.stop >= 0 else None, tokens.step)
-        for position, row in enumerate(listed.tolist()):
-            out[position] = mapped[row][at]
-        return out
+        self._verify(name, np.asarray(rows, dtype=np.int64))
+        return taken(self._rows.rows(name), rows, tokens)
+
+    def mapped(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows [start, stop) of a series in storage dtype, verified, as they lie in the file: not copied, not for ever.
+
+        The view is of the file: it is to be used at once and not written to.
+        """
+        self._verify(name, np.arange(start, stop))
+        return self._rows.rows(name)[start:stop]
 
     def _verify(self, name: str, rows: npt.NDArray[np.int64]) -> None:
         is_verified = self._is_verified[name]

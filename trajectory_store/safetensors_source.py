@@ -17,7 +17,7 @@ from .chunks import BLOCK_BYTES
 from .errors import MalformedFileError, RunNotFoundError, SpecError
 from .safetensors_format import Tensor
 from .selection import Indices
-from .source import empty_rows
+from .source import taken
 from .spec import DTYPES, RunSpec, Series
 
 
@@ -97,16 +97,7 @@ class SafetensorsSource:
         """A file does not grow."""
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-        mapped = self.mapped(name).view(self._spec.series[name].storage_dtype)
-        listed = np.asarray(rows, dtype=np.int64)
-        if tokens is None:
-            return mapped[listed]
-        out = empty_rows(self._spec, name, rows, tokens)
-        at = np.asarray(tokens, dtype=np.int64)
-        whole = isinstance(tokens, range) and tokens == range(mapped.shape[1])
-        for position, row in enumerate(listed.tolist()):
-            out[position] = mapped[row] if whole else mapped[row][at]
-        return out
+        return taken(self.mapped(name).view(self._spec.series[name].storage_dtype), rows, tokens)
 
     def close(self) -> None:
         """The mapping goes with this object."""

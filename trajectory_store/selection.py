@@ -145,6 +145,15 @@ def _slice_of(first: int, step: int, n: int) -> slice:
     return slice(first, stop if stop >= 0 else None, step)
 
 
+def positions_of(indices: Indices) -> Positions:
+    """Indices as numpy takes them: a slice wherever they are evenly spaced."""
+    if not isinstance(indices, range):
+        return indices
+    if len(indices) == 0:  # as a slice, range(-1, -1, -1) would be everything
+        return slice(0, 0)
+    return slice(indices.start, indices.stop if indices.stop >= 0 else None, indices.step)
+
+
 def stop_of(positions: Positions) -> int:
     """One more than the largest of some non-negative positions, of which there is at least one."""
     if isinstance(positions, slice):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .selection import Indices
+from .selection import Indices, positions_of
 from .spec import RunSpec
 
 
@@ -54,6 +54,17 @@ def empty_rows(spec: RunSpec, name: str, rows: Indices, tokens: Indices | None) 
     series = spec.series[name]
     axes = () if tokens is None else (len(tokens), *series.shape[1:])
     return np.empty((len(rows), *axes), dtype=series.storage_dtype)
+
+
+def taken(array: npt.NDArray[Any], rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
+    """A copy of some rows, and of some entries of each, of an array that may be mapped: only they are touched."""
+    at = positions_of(rows)
+    if tokens is None:
+        return array[at].copy() if isinstance(at, slice) else array[at]
+    of_row = positions_of(tokens)
+    if isinstance(at, slice) and isinstance(of_row, slice):
+        return array[at, of_row].copy()
+    return array[at, of_row] if isinstance(at, slice) or isinstance(of_row, slice) else array[np.ix_(at, of_row)]
 
 
 def folder_bytes(folder: Path) -> int:

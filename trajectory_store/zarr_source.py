@@ -21,7 +21,7 @@ from . import manifest as manifests
 from .errors import DamageError
 from .journal import Segment, Tail
 from .manifest import Manifest
-from .selection import Indices, Positions, pieces, stop_of
+from .selection import Indices, Positions, pieces, positions_of, stop_of
 from .source import empty_rows
 from .spec import RunSpec
 from .tiles import DecodedTile
@@ -140,7 +140,7 @@ class ZarrSource:
         steps = self.spec.series[name].steps_of
         for position, row in zip(tail[1].tolist(), tail[0].tolist(), strict=True):
             values = self._tail.row(int(steps(row, row + 1)[0]), name)
-            out[position] = values if tokens is None else values[_positions(tokens)]
+            out[position] = values if tokens is None else values[positions_of(tokens)]
         return out
 
     def _read_sealed(self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]) -> None:
@@ -292,11 +292,3 @@ def _tiles(tokens: Indices | None, layout: chunks.Layout) -> Iterator[tuple[int,
         yield 0, None, None
         return
     yield from pieces(tokens, layout.tile_tokens)
-
-
-def _positions(indices: Indices) -> Positions:
-    """Indices as numpy takes them, a slice wherever they are evenly spaced."""
-    if isinstance(indices, range):
-        stop = indices.stop if indices.stop >= 0 else None
-        return slice(indices.start, stop, indices.step)
-    return indices

@@ -295,7 +295,7 @@ def test_fortran_order_is_left_out_with_its_remedy(tmp_path: Path) -> None:
         ({"backend": "tape"}, UsageError),
         ({"codec": "zip"}, UsageError),
         ({"block_steps": 0}, UsageError),
-        ({"attrs": {"x": object()}}, UsageError),
+        ({"attrs": {"x": 1j}}, UsageError),
     ],
     ids=str,
 )
