@@ -1,18 +1,20 @@
 """Indexing a run is numpy's, whatever it is read from."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trajectory_store as ts
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
+KINDS = ["zarr", "memmap", "safetensors"]
 SHAPE = (10, 5, 3)
 ROWS = np.arange(150, dtype=np.uint16).reshape(SHAPE)
 
@@ -40,31 +42,38 @@ def keys(draw: st.DrawFn) -> tuple[Any, ...]:
     return tuple(key[: draw(st.integers(1, 3))])
 
 
-@pytest.fixture(params=["zarr", "memmap", "safetensors"])
-def lazy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ts.LazySeries]:
+@contextlib.contextmanager
+def opened(kind: str, folder: Path) -> Iterator[ts.LazySeries]:
     """A series half sealed and half in the journal; in place; and in a file."""
-    backend = "zarr" if request.param == "safetensors" else request.param
     series = {"W": ts.Series(SHAPE[1:], "uint16")}
-    with ts.create(tmp_path / "run", series, steps=20, backend=backend, block_steps=4) as s:
+    backend = "memmap" if kind == "memmap" else "zarr"
+    with ts.create(folder / "run", series, steps=20, backend=backend, block_steps=4) as sink:
         for step, row in enumerate(ROWS):
-            s.append(step, W=row)
-        path = tmp_path / "run"
-        if request.param == "safetensors":
-            path = ts.export_safetensors(path, tmp_path / "file")
+            sink.append(step, W=row)
+        path = folder / "run"
+        if kind == "safetensors":
+            path = ts.export_safetensors(path, folder / "file")
         with ts.open(path) as run:
             yield run["W"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # it is only read
-@given(key=keys())
-def test_any_index_is_numpys(lazy: ts.LazySeries, key: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_index_is_numpys(tmp_path: Path, kind: str) -> None:
     """Empty and reversed slices, lists with repeats, negative everything."""
-    expected, found = ROWS[key], lazy[key]
+    with opened(kind, tmp_path) as lazy:
 
-    assert (expected.shape, expected.tolist()) == (found.shape, found.tolist())
+        @settings(deadline=None)
+        @given(key=keys())
+        def check(key: tuple[Any, ...]) -> None:
+            expected, found = ROWS[key], lazy[key]
+            assert (expected.shape, expected.tolist()) == (found.shape, found.tolist())
+
+        check()
 
 
-def test_a_slice_that_runs_away_backwards_is_empty(lazy: ts.LazySeries) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slice_that_runs_away_backwards_is_empty(tmp_path: Path, kind: str) -> None:
     """range(-1, -1, -1) is empty, and the slice of the same numbers is everything."""
-    for key in [(9, slice(-100, None, -1)), (slice(None), slice(-100, None, -1)), slice(-100, None, -1)]:
-        assert ROWS[key].shape == lazy[key].shape
+    with opened(kind, tmp_path) as lazy:
+        for key in [(9, slice(-100, None, -1)), (slice(None), slice(-100, None, -1)), slice(-100, None, -1)]:
+            assert ROWS[key].shape == lazy[key].shape
