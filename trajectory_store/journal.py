@@ -6,6 +6,7 @@ block. Records are only ever added at the end; a segment is removed once the man
 
 import contextlib
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,8 @@ class Segment:
             raise
         except OSError as error:
             raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
+        # A run that is dropped without `close`, as in a notebook, gives its files back too.
+        self._finalizer = weakref.finalize(self, self._file.close)
         self.entries: list[Entry] = []
         self.synced_step = -1
         self.end = 0  # where the last record that was read ends
@@ -76,7 +79,7 @@ class Segment:
 
     def close(self) -> None:
         """Close the file; harmless when called twice."""
-        self._file.close()
+        self._finalizer()
 
     @property
     def n_bytes(self) -> int:

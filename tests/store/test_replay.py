@@ -1,5 +1,6 @@
 """A resumed run compares the steps it already has, bit for bit, and goes on after them."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,13 @@ def test_a_run_that_ends_before_the_step_cannot_go_on_from_it(recorded: Path) ->
         ts.resume(recorded, from_step=6)
 
     ts.resume(recorded, from_step=4).close()
+
+
+def test_a_run_dropped_without_close_leaves_no_file_open(tmp_path: Path) -> None:
+    """Notebooks rarely close; pytest turns the warning of a file left open into an error."""
+    with ts.create(tmp_path / "run", SERIES) as sink:
+        sink.append(0, **frame(0))
+        run = ts.open(tmp_path / "run")
+        assert run.steps.tolist() == [0]
+        del run
+        gc.collect()
