@@ -294,7 +294,7 @@ def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
             raise
     except BaseException:
         if aside is not None:
-            with contextlib.suppress(OSError):
+            with storage_errors(f"move {aside} back", path):
                 disk.rename(aside, path)
         raise
 

@@ -5,6 +5,7 @@ in declared order; a sync record holds none. Every header says up to which step 
 written, so that a bad record can be told apart: up to that step it is damage, after it a torn tail.
 """
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _HEADER = struct.Struct("<4sHHqq")  # magic, kind, number of rows, step, last sy
 _CRC = struct.Struct("<I")
 SMALLEST_BYTES = _HEADER.size + _CRC.size
 _SEARCH_BYTES = 1 << 20
+_MOST_CANDIDATES = 10_000
+"""Places that look like a header and are none, after which a search gives up: real damage has none or one."""
 
 Reader = Callable[[int, int], bytes]
 """(offset, size) → the bytes there, fewer at the end of the file."""
@@ -123,7 +126,7 @@ def find_head(
     head = parse_head(spec, read(offset, largest))
     if head is not None and can_follow(head):
         return offset, head
-    for candidate in _offsets_of_magic(read, offset + 1):
+    for candidate in itertools.islice(_offsets_of_magic(read, offset + 1), _MOST_CANDIDATES):
         head = parse_head(spec, read(candidate, largest))
         if head is not None and can_follow(head):
             return candidate, head

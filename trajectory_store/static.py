@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import zstd
+from . import files, zstd
 from .bf16 import BFLOAT16
 from .checksum import crc32c
 from .chunks import zarr_array
@@ -20,6 +20,7 @@ from .spec import DTYPES, as_numpy, check_name, storage_dtype
 FOLDER = "static"
 _ZSTD_LEVEL = 3
 _MAX_BYTES = 1 << 32
+_MAX_OVERHEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,11 @@ class StaticArray:
         """The array in its logical dtype; DamageError where its chunk fails its checksum."""
         path = self.chunk_path(run_folder, name)
         try:
-            with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size > 2 * self.n_bytes + 4096:
+            with files.open_plain(path) as file:
+                n_bytes = os.fstat(file.fileno()).st_size
+                if n_bytes > 2 * self.n_bytes + _MAX_OVERHEAD:
                     raise DamageError(f"{path}: larger than static array {name!r} can be")
-                chunk = file.read()
+                chunk = file.read(n_bytes)
         except OSError as error:
             raise DamageError(f"{path}: static array {name!r} cannot be read: {error.strerror}") from error
         if crc32c(chunk) != self.crc32c:

@@ -30,6 +30,7 @@ MAX_WAITING_BLOCKS = 2
 """Complete blocks that may wait to be sealed; past that `append` waits, so that the journal stays bounded."""
 
 _ZARR_JSON = "zarr.json"
+_MAX_METADATA_BYTES = 1 << 28
 
 
 def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -223,8 +224,8 @@ class ZarrSink(SinkContext):
         """Raise DamageError unless a segment has every frame that was appended to it."""
         expected: int | None = steps.first
         for entry in segment.entries:
-            if entry.step != expected or not entry.is_sound:
-                break
+            if entry.step != expected or not entry.is_sound or entry.step > steps.last:
+                break  # behind the last step there may be a frame whose append failed
             expected = self.spec.next_due(entry.step + 1)
         if expected != self.spec.next_due(steps.last + 1):
             raise DamageError(f'{segment.path}: changed on disk at step {expected}; run "trajectory-store check"')
@@ -315,6 +316,7 @@ def _take(spans: list[npt.NDArray[Any]], n_rows: int) -> tuple[list[npt.NDArray[
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        with files.open_plain(path) as file:
+            return file.read(_MAX_METADATA_BYTES)
     except OSError:
         return None

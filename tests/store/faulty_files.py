@@ -263,34 +263,31 @@ def _plain_files(root: Path) -> list[Path]:
 
 
 class FailingDisk(Disk):
-    """Fails its n-th call, and every one after it until `mend`, with an error of the operating system.
+    """Fails its n-th call, and unless `once` every one after it until `mend`, with an error of the operating system.
 
     A write that fails takes half of its bytes first, as on a disk that fills up. Waits for no sync.
     """
 
-    def __init__(self, fail_at: int, number: int = errno.ENOSPC, *, only: Sequence[str] = ()) -> None:
+    def __init__(self, fail_at: int, number: int = errno.ENOSPC, *, once: bool = False) -> None:
         self.n_calls = 0
         self._fail_at = fail_at
         self._number = number
-        self._only = only
+        self._is_once = once
         self.is_mended = False
-        self.has_failed = False
 
     def mend(self) -> None:
         """There is room again."""
         self.is_mended = True
 
-    def _call(self, kind: str) -> None:
-        if self._only and kind not in self._only:
-            return
+    def _call(self) -> None:
         self.n_calls += 1
         if self.n_calls >= self._fail_at and not self.is_mended:
-            self.has_failed = True
+            self.is_mended = self._is_once
             raise OSError(self._number, os.strerror(self._number))
 
     def write(self, descriptor: int, buffers: Sequence[Any], offset: int) -> int:
         try:
-            self._call("write")
+            self._call()
         except OSError:
             data = b"".join(bytes(buffer) for buffer in buffers)
             if len(data) > 1:
@@ -299,35 +296,35 @@ class FailingDisk(Disk):
         return super().write(descriptor, buffers, offset)
 
     def sync(self, descriptor: int) -> None:  # noqa: ARG002
-        self._call("sync")
+        self._call()
 
     def sync_folder(self, folder: Path) -> None:  # noqa: ARG002
-        self._call("sync_folder")
+        self._call()
 
     def create(self, path: Path) -> int:
-        self._call("create")
+        self._call()
         return super().create(path)
 
     def make_folder(self, path: Path) -> None:
-        self._call("make_folder")
+        self._call()
         super().make_folder(path)
 
     def rename(self, source: Path, target: Path) -> None:
-        self._call("rename")
+        self._call()
         super().rename(source, target)
 
     def truncate(self, descriptor: int, size: int) -> None:
-        self._call("truncate")
+        self._call()
         super().truncate(descriptor, size)
 
     def allocate(self, descriptor: int, size: int) -> None:
-        self._call("allocate")
+        self._call()
         super().allocate(descriptor, size)
 
     def unlink(self, path: Path) -> None:
-        self._call("unlink")
+        self._call()
         super().unlink(path)
 
     def remove_tree(self, path: Path) -> None:
-        self._call("remove_tree")
+        self._call()
         super().remove_tree(path)
