@@ -7,6 +7,7 @@ metadata, the manifest, each synced, and only then removes the segment.
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -317,6 +318,7 @@ def _take(spans: list[npt.NDArray[Any]], n_rows: int) -> tuple[list[npt.NDArray[
 def _content(path: Path) -> bytes | None:
     try:
         with files.open_plain(path) as file:
-            return file.read(_MAX_METADATA_BYTES)
+            # Not more than it has: a read allocates what it is asked for.
+            return file.read(min(os.fstat(file.fileno()).st_size, _MAX_METADATA_BYTES))
     except OSError:
         return None
