@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .bins import Steps, Values
-from .frame import Frame, Scale, Size, number, percent, points, spread, step_scale, value_range
+from .frame import Frame, Scale, Size, legend, number, percent, points, room_for, spread, step_scale, value_range
 
 _LABEL_GAP = 15
 
@@ -36,6 +36,7 @@ def line_chart(
 ) -> str:
     """Lines over steps, each named where it ends; a value that is not finite is a gap."""
     arrays = [array for curve in curves for array in (curve.values, curve.low, curve.high) if array is not None]
+    size = room_for([curve.name for curve in curves if curve.name], size)
     x = step_scale(*steps, size, is_log=is_log)
     frame = Frame(title, size, x, Scale(*(y_range or value_range(arrays)), size.height - size.bottom, size.top))
     frame.axes(_step_label(is_log), y_label, y_text=y_text)
@@ -61,13 +62,14 @@ def area_chart(
     y_label: str,
 ) -> str:
     """Shares (n, names) that sum to 1, stacked in their order from below; named where they are thickest."""
+    size = room_for(names, size)
     x = step_scale(*domain, size, is_log=is_log)
     frame = Frame(title, size, x, Scale(0, 1, size.height - size.bottom, size.top))
     tops = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(shares, axis=1)], axis=1)
     for index in range(len(names)):
         frame.add(_band(frame, steps, tops[:, index], tops[:, index + 1], f"area phase{index}"))
     frame.axes(_step_label(is_log), y_label, y_text=percent)
-    _legend(frame, names)
+    _area_names(frame, names)
     return frame.svg()
 
 
@@ -75,6 +77,7 @@ def histogram(
     title: str, edges: Steps, counts: Steps, size: Size, *, domain: tuple[int, int], is_log: bool, y_label: str
 ) -> str:
     """Bars of counts between edges."""
+    size = room_for([], size)
     x = step_scale(*domain, size, is_log=is_log)
     hi = value_range([counts.astype(np.float64)], with_zero=True)[1]
     frame = Frame(title, size, x, Scale(0, hi, size.height - size.bottom, size.top))
@@ -111,6 +114,9 @@ def _band(frame: Frame, steps: Values, low: Values, high: Values, style: str) ->
 
 
 def _end_labels(frame: Frame, curves: Sequence[Curve]) -> None:
+    if frame.size.is_narrow:
+        legend(frame, [(curve.name, f"area {curve.style}") for curve in curves if curve.name])
+        return
     ends = [frame.y(curve.values[np.isfinite(curve.values)][-1:]).tolist() for curve in curves]
     named = [(curve, end[0]) for curve, end in zip(curves, ends, strict=True) if end and curve.name]
     lo, hi = frame.size.top, frame.size.height - frame.size.bottom
@@ -119,8 +125,11 @@ def _end_labels(frame: Frame, curves: Sequence[Curve]) -> None:
         frame.text(frame.x.end + 7, y + 4, curve.name, style=f"name {curve.style}")
 
 
-def _legend(frame: Frame, names: Sequence[str]) -> None:
-    """Beside the plot, in the order in which the areas lie on each other."""
+def _area_names(frame: Frame, names: Sequence[str]) -> None:
+    """Beside the plot, in the order in which the areas lie on each other; above it where there is no room."""
+    if frame.size.is_narrow:
+        legend(frame, [(name, f"area phase{index}") for index, name in enumerate(names)])
+        return
     height = 22
     y = frame.size.top + 8 + height * (len(names) - 1)
     x = frame.x.end + 8

@@ -202,7 +202,7 @@ def _cloud(found: Findings) -> Figure:
     if np.isfinite(cloud.path) and cloud.path:
         note += (
             f" The centroid's path is {cloud.path:.4g} long and ends {cloud.net:.4g} from where it began (efficiency"
-            f" {cloud.efficiency:.0%})."
+            f" {percent(round(cloud.efficiency, 2))})."
         )
     if cloud.lift_off is not None:
         note += f" From step {cloud.lift_off:,} the origin lies outside of the cloud."
@@ -215,10 +215,11 @@ def _worldlines(found: Findings) -> Figure:
     title = "Worldlines"
     lines = found.worldlines
     names = [token_label(found, row) for row in lines.tokens.tolist()]
+    ids = [str(found.ids[row]) for row in lines.tokens.tolist()]
 
     def draw(size: Size, is_log: bool) -> str:
         del is_log
-        return worldline_chart(title, lines, names, size)
+        return worldline_chart(title, lines, ids if size.is_narrow else names, size)
 
     hover = {
         "kind": "ways",

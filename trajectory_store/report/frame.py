@@ -1,7 +1,7 @@
 """The frame of a chart: sizes, scales, ticks, axes; text in, SVG out, and everything that is text escaped."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from math import ceil, floor, isfinite, log10
 
@@ -28,6 +28,11 @@ class Size:
         """Whether it is for a phone."""
         return self.width < 600
 
+
+_BARE_MARGIN = 30
+_LEGEND_ROW = 19
+_LETTER = 7.4
+"""How wide a letter of a name is at most, on average: there is no font here to measure with."""
 
 WIDE = Size(880, 340, 58, 118)
 NARROW = Size(400, 290, 50, 84, n_ticks=4)
@@ -158,6 +163,37 @@ class Frame:
             f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {size.width} {size.height}" role="img"'
             f" {places}><title>{escape(self.title)}</title>{''.join(self.parts)}</svg>"
         )
+
+
+def room_for(names: Sequence[str], size: Size) -> Size:
+    """Margins for a legend of these names: right of the plot on a wide chart, rows above it on a narrow one."""
+    if not names:
+        return replace(size, right=_BARE_MARGIN)
+    if not size.is_narrow:
+        return size
+    n_rows = _legend_places(names, size)[-1][1] + 1
+    extra = _LEGEND_ROW * n_rows
+    return replace(size, right=_BARE_MARGIN, top=size.top + extra, height=size.height + extra)
+
+
+def legend(frame: Frame, entries: Sequence[tuple[str, str]]) -> None:
+    """Rows of (name, class of its swatch) above the plot."""
+    for (name, style), (x, row) in zip(entries, _legend_places([name for name, _ in entries], frame.size), strict=True):
+        y = 36 + _LEGEND_ROW * row
+        frame.add(f'<rect class="{style}" x="{x:.1f}" y="{y - 9:.1f}" width="10" height="10" rx="2"/>')
+        frame.text(x + 14, y, name, style="name")
+
+
+def _legend_places(names: Sequence[str], size: Size) -> list[tuple[float, int]]:
+    places: list[tuple[float, int]] = []
+    x, row = float(size.left), 0
+    for name in names:
+        width = 14 + len(name) * _LETTER + 16
+        if x + width > size.width and x > size.left:
+            x, row = float(size.left), row + 1
+        places.append((x, row))
+        x += width
+    return places
 
 
 def points(x: Values, y: Values) -> str:

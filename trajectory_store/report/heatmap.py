@@ -1,6 +1,6 @@
 """The heat map: how far every token moved at every step, the first to freeze at the top, as a small picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10
 
 import numpy as np
@@ -67,7 +67,7 @@ def palette() -> list[png.Colour]:
 def heat_map(title: str, shown: Picture, size: Size, *, steps: tuple[int, int], is_log: bool) -> str:
     """The picture in its axes, above a bar that says what its colours mean."""
     bar = 52
-    size = Size(size.width, size.height + 160 + bar, size.left, 16, size.top, size.bottom + bar, size.n_ticks)
+    size = replace(size, height=size.height + 160 + bar, right=30, bottom=size.bottom + bar)
     x = step_scale(*steps, size, is_log=is_log)
     # A row is as tall as its share of the tokens, so places along the axis are numbers of tokens.
     frame = Frame(title, size, x, Scale(0, len(shown.order), size.top, size.height - size.bottom))
@@ -92,12 +92,13 @@ def heat_map(title: str, shown: Picture, size: Size, *, steps: tuple[int, int], 
 def _colour_bar(frame: Frame, *, has_broken: bool) -> None:
     size = frame.size
     y, left = size.height - 36, size.left
-    ramp = Scale(COLDEST, HEAT_LIMIT, left + 62, size.width - size.right - (74 if has_broken else 12), is_log=True)
+    ramp = Scale(COLDEST, HEAT_LIMIT, left + 84, size.width - size.right - (74 if has_broken else 12), is_log=True)
     stops = "".join(
         f'<stop offset="{index / (len(_ANCHORS) - 1):.3f}" stop-color="{colour}"/>'
         for index, colour in enumerate(_ANCHORS)
     )
-    name = f"ramp{size.width}"
+    # Unlike that of the same chart in another size or on the other axis: a hidden one's gradient paints nothing.
+    name = f"ramp{size.width}{'log' if frame.x.is_log else ''}"
     frame.add(f'<defs><linearGradient id="{name}">{stops}</linearGradient></defs>')
     frame.add(f'<rect x="{left}" y="{y}" width="44" height="10" fill="{_FROZEN_COLOUR}" class="swatch"/>')
     frame.text(left + 22, y + 25, "frozen", anchor="middle", style="tick")

@@ -48,6 +48,7 @@ CHART = """
 .chart .area{stroke:none}
 .chart .line.c1{stroke:var(--c1)}.chart .line.c2{stroke:var(--c2)}.chart .line.c3{stroke:var(--c3)}
 .chart .band.c1,.chart .area.c1,.chart text.c1{fill:var(--c1)}
+.chart .area.c2{fill:var(--c2)}.chart .area.c3{fill:var(--c3)}
 .chart text.c2{fill:var(--c2)}.chart text.c3{fill:var(--c3)}
 .chart .phase0{fill:var(--p0)}.chart .phase1{fill:var(--p1)}.chart .phase2{fill:var(--p2)}
 .chart .phase3{fill:var(--p3)}.chart .phase4{fill:var(--p4)}
@@ -69,10 +70,10 @@ h2{font-size:19px;line-height:1.3;margin:0}
 p{margin:4px 0 0}
 .soft,figcaption{color:var(--soft)}
 .lead{font-size:17px;margin:10px 0 20px;max-width:46em}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin:0 0 18px;padding:0}
-.tiles div{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(112px,1fr));gap:10px;margin:0 0 18px;padding:0}
+.tiles div{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:9px 12px}
 .tiles dt{color:var(--soft);font-size:13px}
-.tiles dd{margin:0;font-size:21px;font-weight:650;font-variant-numeric:tabular-nums}
+.tiles dd{margin:0;font-size:19px;white-space:nowrap;font-weight:650;font-variant-numeric:tabular-nums}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:18px 20px;margin:0 0 18px}
 figure{margin:0}
 .head{display:flex;gap:12px;justify-content:space-between;align-items:flex-start;flex-wrap:wrap}

@@ -1,7 +1,7 @@
 """Worldlines: the ways of a few tokens, from the first step to the last, in the plane in which they differ most."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from .. import bf16
 from ..run import LazySeries
 from .bins import StepBins, Values, bins_of
-from .frame import Frame, Scale, Size, points, spread, value_range
+from .frame import Frame, Scale, Size, legend, points, spread, value_range
 
 GROUPS = ("first to freeze", "median", "last to freeze")
 _EACH = 3
@@ -67,7 +67,8 @@ def _read(series: LazySeries, rows: npt.NDArray[np.intp], tokens: npt.NDArray[np
 def project(points: Values) -> tuple[Values, tuple[float, float]]:
     """The first two principal components of points (…, dim) about their mean, and their shares of the variance.
 
-    A component's largest loading is positive, so that the picture does not flip from one machine to another.
+    A component points the way the points went, from the first along the axis before the last to the last; where they
+    went nowhere its largest loading is positive: a picture that never flips.
     """
     flat = points.reshape(-1, points.shape[-1])
     whole = np.isfinite(flat).all(axis=1)
@@ -77,7 +78,7 @@ def project(points: Values) -> tuple[Values, tuple[float, float]]:
         centred = flat[whole] - flat[whole].mean(axis=0)
         values, vectors = np.linalg.eigh(centred.T @ centred)
         axes = vectors[:, ::-1][:, :2]
-        axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+        axes = axes * _signs(axes, points)
         n = axes.shape[1]  # 1 where the tokens are numbers
         places[whole] = 0.0
         places[whole, :n] = centred @ axes
@@ -86,18 +87,23 @@ def project(points: Values) -> tuple[Values, tuple[float, float]]:
     return places.reshape(*points.shape[:-1], 2), (float(share[0]), float(share[1]))
 
 
+def _signs(axes: Values, points: Values) -> Values:
+    ways = (points[..., -1, :] - points[..., 0, :]).reshape(-1, points.shape[-1])
+    ways = ways[np.isfinite(ways).all(axis=1)]
+    net = ways.sum(axis=0) @ axes
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
+    return np.where(np.where(net != 0, net, largest) < 0, -1.0, 1.0)
+
+
 def worldline_chart(title: str, lines: Worldlines, names: Sequence[str], size: Size) -> str:
     """Each way as a line from a hollow point to a full one, one scale on both axes, named at the right."""
-    size = Size(size.width, size.height + 140, size.left, size.right + 22, size.top + 20, size.bottom, size.n_ticks)
+    top, right = size.top + (40 if size.is_narrow else 22), 74 if size.is_narrow else size.right + 22
+    size = replace(size, height=size.height + 140, right=right, top=top)
     x, y = _equal_scales(lines.places, size)
     frame = Frame(title, size, x, y)
-    first, second = (f"component {axis + 1}, {lines.share[axis]:.0%} of the variance" for axis in range(2))
+    first, second = (f"component {axis + 1}, {lines.share[axis] * 100:.0f} % of the variance" for axis in range(2))
     frame.axes(first, second)
-    at = size.left
-    for index in sorted(set(lines.groups)):
-        frame.add(f'<circle class="dot group{index}" cx="{at + 4}" cy="34" r="4"/>')
-        frame.text(at + 12, 38, GROUPS[index], style="name")
-        at += 112
+    legend(frame, [(GROUPS[index], f"dot group{index}") for index in sorted(set(lines.groups))])
     ends = []
     for way, group in zip(lines.places, lines.groups, strict=True):
         px, py = x(way[:, 0]), y(way[:, 1])
