@@ -24,7 +24,7 @@ WARM_UP_BYTES = 64 << 20
 @dataclass(frozen=True)
 class Kernels:
     """encode(patterns (n, m), planes (n, itemsize, m)) fills `planes`; decode(planes, patterns, start, stop) fills rows
-    [start, stop) of `patterns`, of which the rows before are already there."""
+    [start, stop) of `patterns`, of which the rows before are already there; both may be the same memory."""
 
     encode: Callable[[Patterns2D, Planes3D], None]
     decode: Callable[[Planes3D, Patterns2D, int, int], None]

@@ -52,61 +52,53 @@ def _encode(patterns: Patterns, planes: Planes) -> None:
 
 
 def decode(planes: Planes, dtype: npt.DTypeLike) -> Patterns:
-    """The inverse of `encode`: shape (n, …) of `dtype`."""
-    return Decoder(planes, dtype).rows(len(planes))
+    """The inverse of `encode`: shape (n, …) of `dtype`; `planes` stays as it is."""
+    return Decoder(planes.copy(), dtype).rows(len(planes))
 
 
 class Decoder:
     """Undoes `encode` row by row, keeping what is done: early rows cost little, and going on costs only the rest.
 
-    Thread-safe.
+    Takes over the memory of `planes`: a row takes the place of its planes. Thread-safe.
     """
 
     def __init__(self, planes: Planes, dtype: npt.DTypeLike) -> None:
         n, itemsize, *rest = planes.shape
         self._shape, self._dtype = (n, *rest), np.dtype(dtype)
-        self._planes: Planes | None = planes.reshape(n, itemsize, -1)
-        self._patterns: Patterns = np.empty((n, self._planes.shape[2]), dtype=f"<u{itemsize}")
+        self._planes: Planes = planes.reshape(n, itemsize, -1)
+        self._patterns: Patterns = self._planes.reshape(n, -1).view(f"<u{itemsize}")
         self._n_done = 0
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, at most."""
-        return self._patterns.nbytes * 2
+        """Bytes held."""
+        return self._patterns.nbytes
 
     def rows(self, stop: int) -> Patterns:
         """Rows [0, stop), a view that must not be written to."""
         with self._lock:
             if stop > self._n_done:
-                self._undo(self._n_done, stop)
+                kernels = kernels_for(self._patterns.itemsize, self._patterns[self._n_done : stop].nbytes)
+                undo = _decode if kernels is None else kernels.decode
+                undo(self._planes, self._patterns, self._n_done, stop)
                 self._n_done = stop
         return self._patterns[:stop].view(self._dtype).reshape(stop, *self._shape[1:])
-
-    def _undo(self, start: int, stop: int) -> None:
-        assert self._planes is not None
-        patterns = self._patterns
-        kernels = kernels_for(patterns.itemsize, patterns[start:stop].nbytes)
-        if kernels is not None:
-            kernels.decode(self._planes, patterns, start, stop)
-        else:
-            _decode(self._planes, patterns, start, stop)
-        if stop == len(patterns):
-            self._planes = None
 
 
 def _decode(planes: Planes, patterns: Patterns, start: int, stop: int) -> None:
     itemsize = patterns.itemsize
-    by_item = patterns[start:stop].view(np.uint8).reshape(stop - start, -1, itemsize)
-    np.copyto(by_item, planes[start:stop].transpose(0, 2, 1))
-    first = max(start, 1)
-    zigzag = patterns[first:stop]
+    # A copy, for the rows take the place of their planes.
+    zigzag = np.ascontiguousarray(planes[start:stop].transpose(0, 2, 1)).reshape(stop - start, -1).view(patterns.dtype)
+    if start == 0:
+        patterns[0] = zigzag[0]
+        start, zigzag = 1, zigzag[1:]
     signed = zigzag.view(f"<i{itemsize}")
     signs = -(signed & 1)
     np.right_shift(zigzag, 1, out=zigzag)
     np.bitwise_xor(signed, signs, out=signed)
-    for row in range(first, stop):  # 17 times faster than np.cumsum(axis=0)
-        np.add(patterns[row - 1], patterns[row], out=patterns[row])
+    for row in range(start, stop):  # 17 times faster than np.cumsum(axis=0)
+        np.add(patterns[row - 1], zigzag[row - start], out=patterns[row])
 
 
 def _as_patterns(rows: npt.NDArray[Any]) -> Patterns:
