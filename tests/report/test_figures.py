@@ -57,8 +57,7 @@ def test_bins_cover_every_step_once(first, last, n_tokens):
 
 def test_binned_curve_keeps_mean_extremes_and_gaps():
     """Bins without a value are left out; a bin with a NaN is NaN."""
-    made = bins.StepBins(np.array([1, 3, 5, 7, 9]), np.array([1, 9]), np.array([1, 9]))
-    curve = bins.binned(made, np.array([1, 2, 5, 7, 8]), np.array([1.0, 3.0, 4.0, np.inf, 2.0]))
+    curve = bins.binned(np.array([1, 3, 5, 7, 9]), np.array([1, 2, 5, 7, 8]), np.array([1.0, 3.0, 4.0, np.inf, 2.0]))
     np.testing.assert_array_equal(curve.steps, [1.5, 5, 7.5])
     np.testing.assert_array_equal(curve.mean, [2, 4, np.nan])
     np.testing.assert_array_equal(curve.low, [1, 4, np.nan])
@@ -136,8 +135,10 @@ def test_picture_is_sorted_and_says_frozen_and_broken():
     shown = heatmap.picture(heat, made, onset, is_log=False)
 
     np.testing.assert_array_equal(shown.order, [1, 2, 0])
-    np.testing.assert_array_equal(shown.pixels[2], [254, 254, 254, 1])
-    np.testing.assert_array_equal(shown.pixels[1], [0, 0, 255, 0])
+    # Four steps, the first and the last of which reach half as far: their axis ends in their middle.
+    columns = np.repeat([0, 1, 2, 3], [heatmap.WIDTH // 6, heatmap.WIDTH // 3, heatmap.WIDTH // 3, heatmap.WIDTH // 6])
+    np.testing.assert_array_equal(shown.pixels[2], np.array([254, 254, 254, 1])[columns])
+    np.testing.assert_array_equal(shown.pixels[1], np.array([0, 0, 255, 0])[columns])
     assert 1 < shown.pixels[0, 0] < 254
     assert len(heatmap.palette()) == 256 == len(set(heatmap.palette()))
 
@@ -147,9 +148,19 @@ def test_picture_takes_means_over_pixels():
     made = bins.bins_of(1, 1)
     heat = np.tile(np.array([10, 0], dtype=np.float32), heatmap.MAX_ROWS)[None]
     shown = heatmap.picture(heat, made, np.arange(2 * heatmap.MAX_ROWS), is_log=True)
-    assert shown.pixels.shape == (heatmap.MAX_ROWS, 1)
+    assert shown.pixels.shape == (heatmap.MAX_ROWS, heatmap.WIDTH)
     share = np.log10(5 / heatmap.COLDEST) / np.log10(motion.HEAT_LIMIT / heatmap.COLDEST)
     assert set(shown.pixels.ravel()) == {1 + round(share * 253)}
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+def test_picture_lies_where_its_axis_says(is_log):
+    """A token that freezes at a step turns dark at that step's place on the axis, linear or logarithmic."""
+    made = bins.bins_of(1, 10_000)
+    heat = (made.edges[:-1] < 1438).astype(np.float32)[:, None]
+    pixels = heatmap.picture(heat, made, np.array([1438]), is_log=is_log).pixels
+    at = frame.step_scale(1, 10_000, 0, heatmap.WIDTH, is_log=is_log).at(1438)
+    assert np.count_nonzero(pixels) == pytest.approx(at, abs=2)
 
 
 def test_png_decodes_to_its_pixels():

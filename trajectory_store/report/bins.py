@@ -59,15 +59,15 @@ class Binned:
     high: Values
 
 
-def binned(bins: StepBins, steps: Steps, values: npt.NDArray[np.floating]) -> Binned:
-    """Summarise a curve with one value at each of increasing steps; a bin that holds a NaN is NaN."""
+def binned(edges: Steps, steps: Steps, values: npt.NDArray[np.floating]) -> Binned:
+    """Summarise a curve of one value at each of increasing steps between edges; a bin that holds a NaN is NaN."""
     if not len(steps):
         nothing = np.empty(0)
         return Binned(nothing, nothing, nothing, nothing)
     wide = values.astype(np.float64)
     wide[~np.isfinite(wide)] = np.nan
-    index = bins.of(steps)
-    starts = np.flatnonzero(np.diff(index, prepend=-2))
+    index = np.searchsorted(edges, steps, side="right")
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
     counts = np.diff(np.append(starts, len(index)))
     return Binned(
         np.add.reduceat(steps.astype(np.float64), starts) / counts,

@@ -37,7 +37,7 @@ def line_chart(
     """Lines over steps, each named where it ends; a value that is not finite is a gap."""
     arrays = [array for curve in curves for array in (curve.values, curve.low, curve.high) if array is not None]
     size = room_for([curve.name for curve in curves if curve.name], size)
-    x = step_scale(*steps, size, is_log=is_log)
+    x = step_scale(*steps, *size.across, is_log=is_log)
     frame = Frame(title, size, x, Scale(*(y_range or value_range(arrays)), size.height - size.bottom, size.top))
     frame.axes(_step_label(is_log), y_label, y_text=y_text)
     for curve in curves:
@@ -63,7 +63,7 @@ def area_chart(
 ) -> str:
     """Shares (n, names) that sum to 1, stacked in their order from below; named where they are thickest."""
     size = room_for(names, size)
-    x = step_scale(*domain, size, is_log=is_log)
+    x = step_scale(*domain, *size.across, is_log=is_log)
     frame = Frame(title, size, x, Scale(0, 1, size.height - size.bottom, size.top))
     tops = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(shares, axis=1)], axis=1)
     for index in range(len(names)):
@@ -78,11 +78,11 @@ def histogram(
 ) -> str:
     """Bars of counts between edges."""
     size = room_for([], size)
-    x = step_scale(*domain, size, is_log=is_log)
+    x = step_scale(*domain, *size.across, is_log=is_log)
     hi = value_range([counts.astype(np.float64)], with_zero=True)[1]
     frame = Frame(title, size, x, Scale(0, hi, size.height - size.bottom, size.top))
     frame.axes(_step_label(is_log), y_label)
-    lefts, tops = np.clip(frame.x(np.maximum(edges, x.lo)), x.start, x.end), frame.y(counts)
+    lefts, tops = frame.x(np.clip(edges - 0.5, x.lo, x.hi)), frame.y(counts)
     bars = [
         f"M{left:.1f} {frame.y.start}V{top:.1f}H{max(right - 0.7, left + 0.3):.1f}V{frame.y.start}Z"
         for left, right, top, count in zip(lefts[:-1], lefts[1:], tops, counts, strict=True)

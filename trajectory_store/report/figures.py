@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import heatmap
-from .bins import binned
+from .bins import Steps, Values, binned
 from .charts import Curve, area_chart, histogram, line_chart, onset_edges
 from .findings import Findings
 from .frame import WIDE, Size, percent
@@ -59,36 +59,53 @@ def token_label(found: Findings, row: int) -> str:
     return token if found.names is None else f"{token} {shortened(printable(found.names[row]), 9)}"
 
 
-def _curves(found: Findings, name: str, title: str, note: str, curves: list[Curve], unit: str, **how: Any) -> Figure:
-    def draw(size: Size, is_log: bool) -> str:
-        return line_chart(title, curves, size, steps=found.domain, is_log=is_log, **how)
+def _curves(
+    found: Findings, name: str, title: str, note: str, curves_of: Callable[[Steps], list[Curve]], unit: str, **how: Any
+) -> Figure:
+    """A figure of lines over the columns of either axis."""
+    curves = {is_log: curves_of(found.bins.columns(is_log)) for is_log in (False, True)}
 
-    columns = [[curve.name or title, numbers(curve.values), unit] for curve in curves]
-    return Figure(name, title, note, draw, {"kind": "curves", "steps": numbers(curves[0].steps), "columns": columns})
+    def draw(size: Size, is_log: bool) -> str:
+        return line_chart(title, curves[is_log], size, steps=found.domain, is_log=is_log, **how)
+
+    def hover(shown: list[Curve]) -> dict[str, Any]:
+        columns = [[curve.name or title, numbers(curve.values), unit] for curve in shown]
+        return {"steps": numbers(shown[0].steps), "columns": columns}
+
+    return Figure(
+        name, title, note, draw, {"kind": "curves", "linear": hover(curves[False]), "log": hover(curves[True])}
+    )
 
 
 def _loss(found: Findings) -> Figure:
     assert found.loss is not None
-    curve = binned(found.bins, *found.loss)
-    values = found.loss[1]
+    steps, values = found.loss
     broken = int(np.count_nonzero(~np.isfinite(values)))
     note = (
-        "The loss of the batch behind each step; the band is the least and the largest between two points."
+        "The loss of the batch behind each step: means of some steps, and as a band the least and the largest of them."
         f" The last is {values[-1]:.4g}."
     )
     if broken:
         note += f" {broken:,} {'is' if broken == 1 else 'are'} not finite: gaps."
-    curves = [Curve("", curve.steps, curve.mean, "c1", curve.low, curve.high)]
+
+    def curves(edges: Steps) -> list[Curve]:
+        curve = binned(edges, steps, values)
+        return [Curve("", curve.steps, curve.mean, "c1", curve.low, curve.high)]
+
     return _curves(found, "loss", "Loss", note, curves, "", y_label="loss")
 
 
 def _freezing(found: Findings) -> Figure:
-    edges = found.bins.edges[1:] - 1
-    at_rest = binned(found.bins, found.steps, found.motion.phases[:, 0] / found.n_tokens)
-    curves = [
-        Curve("frozen for good", edges.astype(np.float64), found.frozen_share(edges), "c1"),
-        Curve("at rest", edges.astype(np.float64), at_rest.mean, "c3"),
-    ]
+    at_rest = found.motion.phases[:, 0] / found.n_tokens
+
+    def curves(edges: Steps) -> list[Curve]:
+        ends = edges[1:] - 1
+        resting = binned(edges, found.steps, at_rest)
+        return [
+            Curve("frozen for good", ends.astype(np.float64), found.frozen_share(ends), "c1"),
+            Curve("at rest", ends.astype(np.float64), resting.mean, "c3"),
+        ]
+
     note = (
         f"Tokens that never move again after a step, and those that do not move at it. Half are frozen for good after"
         f" step {found.frozen_at(0.5):,}, 90 % after {found.frozen_at(0.9):,}."
@@ -96,7 +113,7 @@ def _freezing(found: Findings) -> Figure:
     if found.n_late:
         note += (
             f" {found.n_late:,} still moved in the last 1 % of the steps: the recording ends before one can say when"
-            " they freeze, so the end of the curve is a lower bound."
+            " they freeze."
         )
     return _curves(
         found,
@@ -169,22 +186,34 @@ def _heat(found: Findings) -> Figure:
 def _phases(found: Findings) -> Figure:
     title = "Phases"
     counts = found.motion.phases / found.n_tokens
-    by_bin = [binned(found.bins, found.steps, column) for column in counts.T]
-    steps, shares = by_bin[0].steps, np.stack([column.mean for column in by_bin], axis=1)
+
+    def shares(is_log: bool) -> tuple[Values, Values]:
+        by_column = [binned(found.bins.columns(is_log), found.steps, column) for column in counts.T]
+        return by_column[0].steps, np.stack([column.mean for column in by_column], axis=1)
+
+    shown = {is_log: shares(is_log) for is_log in (False, True)}
 
     def draw(size: Size, is_log: bool) -> str:
         return area_chart(
-            title, found.phase_names, steps, shares, size, domain=found.domain, is_log=is_log, y_label="share of tokens"
+            title,
+            found.phase_names,
+            *shown[is_log],
+            size,
+            domain=found.domain,
+            is_log=is_log,
+            y_label="share of tokens",
         )
 
-    columns = [
-        [name, numbers(column), "%"] for name, column in reversed(list(zip(found.phase_names, shares.T, strict=True)))
-    ]
+    def hover(is_log: bool) -> dict[str, Any]:
+        steps, by_phase = shown[is_log]
+        named = list(zip(found.phase_names, by_phase.T, strict=True))
+        return {"steps": numbers(steps), "columns": [[name, numbers(share), "%"] for name, share in reversed(named)]}
+
     note = (
         "Tokens by the length of their move: frozen ‖ΔW′‖₁ = 0, stumbling ‖ΔW′‖₁ ≤ 1, spherical ‖ΔW′‖₂ ≤ √dim,"
         " superluminal ‖ΔW′‖₂ ≤ 1000, hypernova above, in ULPs."
     )
-    return Figure("phases", title, note, draw, {"kind": "curves", "steps": numbers(steps), "columns": columns})
+    return Figure("phases", title, note, draw, {"kind": "curves", "linear": hover(False), "log": hover(True)})
 
 
 def _cloud(found: Findings) -> Figure:
@@ -194,10 +223,11 @@ def _cloud(found: Findings) -> Figure:
         ("mean radius", cloud.radius, "c1"),
         ("largest radius", cloud.largest_radius, "c3"),
     )
-    curves = []
-    for name, values, style in named:
-        curve = binned(found.bins, cloud.steps[1:], values[1:])
-        curves.append(Curve(name, curve.steps, curve.mean, style))
+
+    def curves(edges: Steps) -> list[Curve]:
+        lines = [(name, binned(edges, cloud.steps[1:], values[1:]), style) for name, values, style in named]
+        return [Curve(name, line.steps, line.mean, style) for name, line, style in lines]
+
     note = "How far the tokens' centroid is from the origin, and the tokens from their centroid."
     if np.isfinite(cloud.path) and cloud.path:
         note += (

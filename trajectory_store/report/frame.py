@@ -24,6 +24,11 @@ class Size:
     n_ticks: int = 8
 
     @property
+    def across(self) -> tuple[int, int]:
+        """Where the plot begins and ends."""
+        return self.left, self.width - self.right
+
+    @property
     def is_narrow(self) -> bool:
         """Whether it is for a phone."""
         return self.width < 600
@@ -31,7 +36,7 @@ class Size:
 
 _BARE_MARGIN = 30
 _LEGEND_ROW = 19
-_LETTER = 7.4
+_LETTER = 6.9
 """How wide a letter of a name is at most, on average: there is no font here to measure with."""
 
 WIDE = Size(880, 340, 58, 118)
@@ -57,6 +62,14 @@ class Scale:
             lo, hi = log10(lo), log10(hi)
         span = hi - lo or 1.0
         result: Values = self.start + (wide - lo) / span * (self.end - self.start)
+        return result
+
+    def values(self, positions: npt.ArrayLike) -> Values:
+        """What is at positions: the inverse."""
+        share = (np.asarray(positions, dtype=np.float64) - self.start) / (self.end - self.start)
+        result: Values = (
+            self.lo * (self.hi / self.lo) ** share if self.is_log else self.lo + (self.hi - self.lo) * share
+        )
         return result
 
     def at(self, value: float) -> float:
@@ -86,10 +99,10 @@ def _log_ticks(lo: float, hi: float, n: int) -> list[float]:
     return [tick for tick in ticks if lo * 0.999 <= tick <= hi * 1.001]
 
 
-def step_scale(first: int, last: int, size: Size, *, is_log: bool) -> Scale:
-    """The axis of steps; a logarithmic one begins at 1."""
+def step_scale(first: int, last: int, start: float, end: float, *, is_log: bool) -> Scale:
+    """The axis of steps, a logarithmic one from 1 on. Step s of a column or a bar reaches from s − ½ to s + ½."""
     lo = max(first, 1) if is_log else first
-    return Scale(lo, max(last, lo + 1), size.left, size.width - size.right, is_log)
+    return Scale(lo, max(last, lo + 1), start, end, is_log)
 
 
 def value_range(arrays: Sequence[Values], *, with_zero: bool = False) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from .bins import StepBins, Values
 from .frame import Frame, Scale, Size, number, step_scale
 from .motion import HEAT_LIMIT
 
+WIDTH = 720
 MAX_ROWS = 600
 COLDEST = 0.01
 """ULPs a step: what moved less on average is drawn like this. One smallest move (½ ULP) in 50 steps."""
@@ -26,6 +27,7 @@ _NOT_FINITE_COLOUR = "#9aa3ad"
 class Picture:
     """Palette indices (rows, columns) beside what they stand for.
 
+    Pixels are equal on the axis of steps, columns of steps are not: a pixel shows the column that its middle is in.
     edges: the steps at which columns begin, and the end. tokens: the places in `order` at which rows begin, and the
     end. order: tokens by freeze onset.
     """
@@ -44,7 +46,9 @@ def picture(heat: npt.NDArray[np.float32], bins: StepBins, onset: npt.NDArray[np
     rows = np.unique(np.linspace(0, len(order), min(MAX_ROWS, len(order)) + 1).astype(np.int64))
     sums = np.add.reduceat(columns[:, order], rows[:-1], axis=1).T
     mean = sums / (np.diff(rows)[:, None] * np.diff(edges)[None])
-    return Picture(_indices(mean), edges, rows, order)
+    scale = step_scale(int(edges[0]), int(edges[-1]) - 1, 0, WIDTH, is_log=is_log)
+    shown = np.searchsorted(edges, scale.values(np.arange(WIDTH) + 0.5) + 0.5, side="right") - 1
+    return Picture(_indices(mean)[:, np.minimum(shown, len(edges) - 2)], edges, rows, order)
 
 
 def _indices(mean: Values) -> npt.NDArray[np.uint8]:
@@ -68,13 +72,13 @@ def heat_map(title: str, shown: Picture, size: Size, *, steps: tuple[int, int], 
     """The picture in its axes, above a bar that says what its colours mean."""
     bar = 52
     size = replace(size, height=size.height + 160 + bar, right=30, bottom=size.bottom + bar)
-    x = step_scale(*steps, size, is_log=is_log)
+    x = step_scale(*steps, *size.across, is_log=is_log)
     # A row is as tall as its share of the tokens, so places along the axis are numbers of tokens.
     frame = Frame(title, size, x, Scale(0, len(shown.order), size.top, size.height - size.bottom))
     frame.axes("", "tokens, the first to freeze on top")
-    left, right = frame.x(np.clip(shown.edges[[0, -1]], x.lo, x.hi)).tolist()
+    left, right = size.across
     frame.add(
-        f'<image class="heat" x="{left:.1f}" y="{size.top}" width="{right - left:.1f}"'
+        f'<image class="heat" x="{left}" y="{size.top}" width="{right - left}"'
         f' height="{size.height - size.bottom - size.top}" preserveAspectRatio="none"'
         f' href="{png.data_uri(png.encode(shown.pixels, palette()))}"/>'
     )

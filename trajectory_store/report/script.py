@@ -24,7 +24,8 @@ SCRIPT = r"""
     from >= to ? "step " + whole.format(from) : "steps " + whole.format(from) + " to " + whole.format(to);
 
   const kinds = {
-    curves(data, at) {
+    curves(both, at) {
+      const data = both[at.axis];
       let index = last(data.steps, at.x);
       const next = index + 1;
       if (next < data.steps.length && data.steps[next] - at.x < at.x - data.steps[index]) index = next;
@@ -36,15 +37,15 @@ SCRIPT = r"""
     },
     bars(data, at) {
       const {edges, counts} = data[at.axis];
-      const bar = Math.min(last(edges, at.x), counts.length - 1);
+      const bar = Math.min(last(edges, at.x + 0.5), counts.length - 1);
       return {x: at.x, head: range(edges[bar], edges[bar + 1] - 1), lines: [["tokens", whole.format(counts[bar])]]};
     },
     heat(data, at) {
       const {edges, rows} = data[at.axis];
-      const column = Math.min(last(edges, at.x), edges.length - 2);
+      const column = Math.min(last(edges, at.x + 0.5), edges.length - 2);
       const row = Math.min(last(rows, at.y), rows.length - 2);
       const [from, to] = [rows[row], rows[row + 1] - 1];
-      const index = at.pixel(column, row, edges.length - 1, rows.length - 1);
+      const index = at.pixel(at.share, row);
       const level = Math.pow(data.hottest / data.coldest, (index - 1) / 253) * data.coldest;
       const value = index === null ? null : index === 0 ? "0 ULP" : index === 255 ? "not finite" :
         (index === 1 ? "≤ " : index === 254 ? "≥ " : "") + text(Number(level.toPrecision(2)), "ULP");
@@ -70,15 +71,15 @@ SCRIPT = r"""
 
   const colours = new Map((hover.palette || []).map((colour, index) => [colour.join(), index]));
   const canvases = new WeakMap();
-  const pixelOf = (svg) => (column, row, columns, rows) => {
+  const pixelOf = (svg) => (share, row) => {
     const image = svg.querySelector("image");
     if (!canvases.has(image)) {
       canvases.set(image, null);
       const picture = new Image();
       picture.onload = () => {
         const canvas = document.createElement("canvas");
-        canvas.width = columns;
-        canvas.height = rows;
+        canvas.width = picture.naturalWidth;
+        canvas.height = picture.naturalHeight;
         const context = canvas.getContext("2d", {willReadFrequently: true});
         context.drawImage(picture, 0, 0);
         canvases.set(image, context);
@@ -87,6 +88,7 @@ SCRIPT = r"""
     }
     const context = canvases.get(image);
     if (!context) return null;
+    const column = Math.min(Math.floor(share * context.canvas.width), context.canvas.width - 1);
     const index = colours.get(Array.from(context.getImageData(column, row, 1, 1).data.slice(0, 3)).join());
     return index === undefined ? null : index;
   };
@@ -107,7 +109,7 @@ SCRIPT = r"""
       unit: (hi - lo) / (data.x1 - data.x0),
       axis: data.log ? "log" : "linear",
       pixel: pixelOf(svg),
-      position, data,
+      share, position, data,
     };
   };
 
