@@ -174,7 +174,7 @@ def _heat(found: Findings) -> Figure:
         "linear": {"edges": shown[False].edges.tolist(), "rows": shown[False].tokens.tolist()},
         "log": {"edges": shown[True].edges.tolist(), "rows": shown[True].tokens.tolist()},
     }
-    height, width = shown[False].pixels.shape
+    height, width = (len(edges) - 1 for edges in (shown[False].tokens, shown[False].edges))
     note = (
         "How far tokens move in a step, ‖ΔW′‖₂ in ULPs (units in the last place of each weight), on a log scale of"
         f" colours. A pixel is the mean over about {found.n_tokens / height:.3g} tokens and"
