@@ -40,21 +40,22 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         return
     of_backend = (ZarrCheck if manifest.backend == "zarr" else MemmapCheck)(where, manifest, meter, is_live=is_live)
     yield from of_backend.findings()
-    known = of_backend.known_files() | {where / manifests.FILE_NAME, where / "lock"}
-    yield from _other_files(where, known, is_live=is_live)
+    others = _other_files(where, of_backend.known_files())
+    if is_live and others:  # files that came meanwhile are known by now
+        others = [path for path in others if not files.is_partial(path) and path.exists()]
+        others = sorted(set(others) - of_backend.known_files())
+    for path in others:
+        if files.is_partial(path):
+            yield Finding("torn", path, "a write that did not finish")
+        else:
+            yield Finding("unknown", path, "no part of a run; move it elsewhere")
     meter.finish()
 
 
-def _other_files(folder: Path, known: set[Path], *, is_live: bool) -> Iterator[Finding]:
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        for path in (Path(root, name) for name in sorted(names)):
-            if path in known or (is_live and (files.is_partial(path) or not path.exists())):
-                continue
-            if files.is_partial(path):
-                yield Finding("torn", path, "a write that did not finish")
-            else:
-                yield Finding("unknown", path, "no part of a run; move it elsewhere")
+def _other_files(folder: Path, known: set[Path]) -> list[Path]:
+    known = known | {folder / manifests.FILE_NAME, folder / "lock"}
+    paths = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in paths if path not in known)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from . import files
 from .checksum import crc32c
 from .chunks import Block, Layout
 from .errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
-from .spec import RunSpec, check_name
+from .spec import MAX_STEPS, RunSpec, check_name
 from .static import StaticArray
 from .tiles import codec_named
 
@@ -22,7 +22,6 @@ FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 26
 _MAX_BLOCK_STEPS = 1 << 20
 _MAX_TILE_BYTES = 1 << 31
-_MAX_STEPS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         value["codec"],
         _object(value["attrs"]),
         static,
-        _bounded(value["sealed_until"], 0, _MAX_STEPS),
+        _bounded(value["sealed_until"], 0, MAX_STEPS),
         {name: tuple(_block(block) for block in blocks) for name, blocks in value["blocks"].items()},
     )
     if manifest.backend == "zarr":

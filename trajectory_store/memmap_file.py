@@ -154,7 +154,10 @@ class CommitLog:
         """Read the headers after the last sound one; stops without a complaint where none follows."""
         try:
             with files.open_plain(self.path) as file:
-                self._scan(lambda offset, size: os.pread(file.fileno(), size, offset))
+                # No further than it reaches now: a header that comes while the bytes before it were already looked at
+                # would seem to follow a gap.
+                n_bytes = os.fstat(file.fileno()).st_size
+                self._scan(lambda offset, size: os.pread(file.fileno(), max(0, min(size, n_bytes - offset)), offset))
         except OSError as error:
             raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
 

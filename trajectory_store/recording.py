@@ -73,6 +73,9 @@ def create(
         raise UsageError(f"block_steps={block_steps!r}: expected an int from 1 to 65536")
     arrays = checked_static(static, spec.series)
     manifest = Manifest(spec, backend, int(block_steps), codec, checked_attrs(attrs))
+    if backend == "zarr":
+        for name in spec.series:
+            manifests.check_tile(manifest.layout(name))
     check_free(where, overwrite=overwrite)
     with files.build_folder(where, overwrite=overwrite) as folder:
         (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)

@@ -18,6 +18,7 @@ from .spec import DTYPES, storage_dtype
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _LENGTH_BYTES = 8
+_MAX_AXES = 32  # of numpy's older versions
 
 CODES = {
     "uint64": "U64",
@@ -134,6 +135,8 @@ def _tensor(entry: Any, header_length: int) -> Tensor:
     numbers = (*shape, start, stop)
     if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 62 for n in numbers):
         raise ValueError("a shape or an offset is not a number")
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"a tensor of {len(shape)} axes; {_MAX_AXES} are supported")
     tensor = Tensor(_NAMES[entry["dtype"]], shape, header_length + start)
     if tensor.n_bytes != stop - start:
         raise ValueError("a tensor's offsets do not match its shape")

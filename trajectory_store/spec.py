@@ -6,6 +6,7 @@ Knows no file. A *row* is one series' array of one step; row r of a series is th
 import bisect
 import itertools
 import math
+import operator
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _RESERVED_NAMES = {"step", "static", "journal", "manifest.json", "zarr.json", "lock", "__metadata__"}
 _MAX_ROW_BYTES = 2**31
+MAX_AXES = 30
+"""numpy has 32 in its older versions; a chunk has one for its rows and the codec one for the bytes of an item."""
+MAX_STEPS = 2**48
 
 
 def storage_dtype(dtype_name: str) -> np.dtype[Any]:
@@ -60,9 +64,12 @@ class Series:
     def __post_init__(self) -> None:
         if isinstance(self.shape, (int, np.integer)):
             raise SpecError(f"a series' shape is a tuple, found {self.shape!r}; write ({self.shape},)")
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        if any(n < 1 for n in self.shape):
-            raise SpecError(f"shape {self.shape}: every axis of a series needs at least one entry")
+        try:
+            object.__setattr__(self, "shape", tuple(operator.index(n) for n in self.shape))
+        except TypeError as error:
+            raise SpecError(f"shape {self.shape!r}: every axis is an int") from error
+        if any(n < 1 for n in self.shape) or len(self.shape) > MAX_AXES:
+            raise SpecError(f"shape {self.shape}: a series has {MAX_AXES} axes at most, each of one entry at least")
         if self.dtype not in DTYPES:
             raise SpecError(f"dtype {self.dtype!r} is not one a series can have; choose from {', '.join(DTYPES)}")
         if self.row_bytes > _MAX_ROW_BYTES:
@@ -152,22 +159,25 @@ def _checked_steps(steps: Any) -> int | range | tuple[int, ...] | None:
             return None
         raise SpecError(f"steps={steps!r}: give None, an int, a range or a sequence of ints")
     if isinstance(steps, (int, np.integer)):
-        if steps < 1:
-            raise SpecError(f"steps={steps}: 'every n-th step' needs n ≥ 1")
+        if not 1 <= steps <= MAX_STEPS:
+            raise SpecError(f"steps={steps}: 'every n-th step' needs n ≥ 1, and at most {MAX_STEPS}")
         return None if steps == 1 else int(steps)
     if not isinstance(steps, (range, Sequence, np.ndarray)) or isinstance(steps, (str, bytes)):
         raise SpecError(f"steps={steps!r}: give None, an int, a range or a sequence of ints")
+    if isinstance(steps, range):  # never walked: it may be as long as it likes
+        return _increasing(steps)
     if not all(isinstance(step, (int, np.integer)) for step in steps):
         raise SpecError("steps: every declared step is an int")
-    declared: range | tuple[int, ...] = steps if isinstance(steps, range) else tuple(int(step) for step in steps)
-    return _increasing(declared)
+    return _increasing(tuple(int(step) for step in steps))
 
 
 def _increasing(steps: range | tuple[int, ...]) -> range | tuple[int, ...]:
-    if len(steps) == 0 or steps[0] < 0 or (isinstance(steps, range) and steps.step < 1):
+    if not steps or steps[0] < 0 or (isinstance(steps, range) and steps.step < 1):
         raise SpecError(f"steps={steps!r}: declared steps are ≥ 0, increasing, and at least one")
     if isinstance(steps, tuple) and any(b <= a for a, b in itertools.pairwise(steps)):
         raise SpecError("steps: declared steps must increase")
+    if steps[-1] > MAX_STEPS:
+        raise SpecError(f"steps: step {steps[-1]} is above the limit of {MAX_STEPS}")
     return steps
 
 
@@ -184,8 +194,12 @@ class RunSpec:
     def __post_init__(self) -> None:
         if not self.series:
             raise SpecError("a run needs at least one series")
-        if self.steps is not None and (not isinstance(self.steps, (int, np.integer)) or self.steps < 1):
-            raise SpecError(f"steps={self.steps!r}: a run's number of steps is an int ≥ 1, or None if it is not known")
+        if self.steps is not None and (
+            not isinstance(self.steps, (int, np.integer)) or not 1 <= self.steps <= MAX_STEPS
+        ):
+            raise SpecError(
+                f"steps={self.steps!r}: a run's number of steps is an int from 1 to {MAX_STEPS}, or None if not known"
+            )
         named: dict[str, Series] = {}
         sizes: dict[str, tuple[int, str]] = {}
         for name, series in self.series.items():

@@ -1,6 +1,7 @@
 """Static arrays: what a run knows before its first step, such as the mask of dead tokens. Each is one Zarr chunk."""
 
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from .bf16 import BFLOAT16
 from .checksum import crc32c
 from .chunks import zarr_array
 from .errors import DamageError, FrameError, SpecError
-from .spec import DTYPES, as_numpy, check_name, storage_dtype
+from .spec import DTYPES, MAX_AXES, as_numpy, check_name, storage_dtype
 
 FOLDER = "static"
 _ZSTD_LEVEL = 3
@@ -39,11 +40,13 @@ class StaticArray:
     def from_json(value: Any) -> "StaticArray":
         """The inverse of `to_json`; raises SpecError on anything else."""
         try:
-            array = StaticArray(tuple(int(n) for n in value["shape"]), str(value["dtype"]), int(value["crc32c"], 16))
+            shape = tuple(operator.index(n) for n in value["shape"])
+            array = StaticArray(shape, str(value["dtype"]), int(value["crc32c"], 16))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(f"not a static array's description: {error}") from error
-        if array.dtype not in DTYPES or any(n < 1 for n in array.shape) or array.n_bytes > _MAX_BYTES:
-            raise SpecError(f"not a static array's description: {value!r}")
+        is_bounded = len(array.shape) <= MAX_AXES and all(n > 0 for n in array.shape)
+        if array.dtype not in DTYPES or not is_bounded or array.n_bytes > _MAX_BYTES:
+            raise SpecError(f"not a static array's description: {value!r:.200}")
         return array
 
     @property
@@ -105,6 +108,8 @@ def checked_static(static: Mapping[str, Any] | None, taken: Mapping[str, Any]) -
         array = np.asarray(array, dtype=array.dtype.newbyteorder("<") if array.dtype.kind != "V" else None)
         if dtype_name(array.dtype) not in DTYPES:
             raise SpecError(f"static array {name!r} has dtype {array.dtype}; choose from {', '.join(DTYPES)}")
+        if array.ndim > MAX_AXES:
+            raise SpecError(f"static array {name!r} has {array.ndim} axes, above the limit of {MAX_AXES}")
         if array.size == 0:
             raise SpecError(f"static array {name!r} of shape {array.shape} is empty; leave it out")
         if array.nbytes > _MAX_BYTES:

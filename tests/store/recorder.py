@@ -1,6 +1,6 @@
 """Records a run in a process of its own, resuming what is there, for tests that kill it or read along.
 
-    recorder.py FOLDER BACKEND STEPS SHAPE BLOCK_STEPS ACKNOWLEDGED
+    recorder.py FOLDER BACKEND STEPS SHAPE BLOCK_STEPS ACKNOWLEDGED PAUSE_S
 
 Writes the last acknowledged step into the file ACKNOWLEDGED, eight bytes, after every `append` that returned.
 """
@@ -8,6 +8,7 @@ Writes the last acknowledged step into the file ACKNOWLEDGED, eight bytes, after
 import os
 import struct
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def frame(step: int, shape: tuple[int, int]) -> dict[str, np.ndarray | float]:
 
 
 def main() -> None:
-    folder, backend, steps, shape, block_steps, acknowledged = sys.argv[1:]
+    folder, backend, steps, shape, block_steps, acknowledged, pause_s = sys.argv[1:]
     n_steps, size = int(steps), (int(shape.split("x")[0]), int(shape.split("x")[1]))
     path = Path(folder)
     if path.exists():
@@ -51,6 +52,7 @@ def main() -> None:
         while (step := sink.next_step) is not None:
             sink.append(step, **frame(step, size))
             os.pwrite(descriptor, struct.pack("<q", step), 0)
+            time.sleep(float(pause_s))
             if step % 37 == 36:
                 sink.flush()
     print("done")

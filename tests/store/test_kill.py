@@ -20,10 +20,10 @@ SHAPE = (600, 32)
 BLOCK_STEPS = 16
 
 
-def start(folder: Path, backend: str, n_steps: int) -> subprocess.Popen:
+def start(folder: Path, backend: str, n_steps: int, pause_s: float = 0) -> subprocess.Popen:
     """A process that records, or goes on recording, a run."""
     shape = "x".join(map(str, SHAPE))
-    arguments = [folder / "run", backend, n_steps, shape, BLOCK_STEPS, folder / "acknowledged"]
+    arguments = [folder / "run", backend, n_steps, shape, BLOCK_STEPS, folder / "acknowledged", pause_s]
     return subprocess.Popen(
         [sys.executable, recorder.__file__, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -94,12 +94,15 @@ def assert_finished(folder: Path, backend: str, n_steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "n_steps",
-    [pytest.param(400, marks=pytest.mark.slow, id="few"), pytest.param(6000, marks=pytest.mark.long, id="many")],
+    ("n_steps", "pause_s"),
+    [
+        pytest.param(400, 0.0, marks=pytest.mark.slow, id="few"),
+        pytest.param(12_000, 0.01, marks=pytest.mark.long, id="many"),
+    ],
 )
-def test_a_reader_follows_a_run_that_is_written(backend: str, n_steps: int, tmp_path: Path) -> None:
+def test_a_reader_follows_a_run_that_is_written(backend: str, n_steps: int, pause_s: float, tmp_path: Path) -> None:
     """Every refresh shows a prefix that never shrinks, has every acknowledged step, and reads right."""
-    process = start(tmp_path, backend, n_steps)
+    process = start(tmp_path, backend, n_steps, pause_s)
     chance = random.Random(n_steps)
     n_refreshes, n_seen, n_read = 0, 0, 0
     while True:
@@ -127,10 +130,9 @@ def test_a_reader_follows_a_run_that_is_written(backend: str, n_steps: int, tmp_
             n_seen = n_now
             if n_refreshes % 50 == 0:
                 with ts.open(tmp_path / "run") as other:
-                    assert acknowledged(tmp_path) <= len(other.steps) + n_steps
                     assert n_seen <= len(other.steps)
             if n_refreshes % 200 == 0 and is_running:
-                assert {f.kind for f in ts.check(tmp_path / "run")} == set()
+                assert list(ts.check(tmp_path / "run")) == []
     assert process.communicate(timeout=60)[0] == b"done\n"
     print(f"{n_refreshes:,} refreshes, {n_read:,} reads")
     assert n_refreshes > 20

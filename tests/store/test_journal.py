@@ -1,0 +1,145 @@
+"""Segments: appended, synced, scanned, cut."""
+
+from pathlib import Path
+
+import contracts
+import pytest
+from contracts import BLOCK_STEPS, SERIES, STEPS, bits, values
+
+import trajectory_store as ts
+from trajectory_store import journal
+from trajectory_store.errors import DamageError
+from trajectory_store.journal import JournalWriter, Segment
+
+pytestmark = pytest.mark.usefixtures("no_sync")
+SPEC = ts.RunSpec(SERIES, STEPS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A journal of two segments: steps 0 to 3, flushed at 2, and steps 4 and 5."""
+    writer = JournalWriter(tmp_path, sync_every_frame=False)
+    for step in range(6):
+        if step % BLOCK_STEPS == 0:
+            writer.start(step)
+        writer.append(step, SPEC.frame(step, values(step)))
+        if step == 2:
+            writer.flush()
+    writer.close()
+    return tmp_path
+
+
+def tail_of(folder: Path, sealed_until: int = 0) -> tuple[list[int], list[int], list[int]]:
+    """(steps that are there and sound, damaged steps, dropped steps)."""
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        tail = journal.read_tail(SPEC, segments, sealed_until)
+        damaged = [step for step, _, _ in tail.damaged()]
+        return [step for step in tail.places if step not in damaged], damaged, tail.dropped_steps
+
+
+def test_the_tail_is_every_frame(folder: Path) -> None:
+    """In step order over the segments, from the first one that is not sealed."""
+    assert tail_of(folder) == (list(range(6)), [], [])
+    assert tail_of(folder, 4) == ([4, 5], [], [])
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        tail = journal.read_tail(SPEC, segments, 0)
+        for step in range(6):
+            for name, row in values(step).items():
+                assert bits(tail.row(step, name)) == bits(row)
+
+
+def test_a_sealed_segment_that_came_back_damaged_harms_nothing(folder: Path) -> None:
+    """Its removal was not synced, nor was all of it: what is behind it counts all the same."""
+    path = journal.segment_path(folder, 0)
+    path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    assert tail_of(folder, 4) == ([4, 5], [], [])
+
+
+def test_a_torn_tail_is_dropped(folder: Path) -> None:
+    """Cut anywhere, the last frame is gone and no other."""
+    path = journal.segment_path(folder, 4)
+    data = path.read_bytes()
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        start = segments[1].entries[1].offset
+    for n_bytes in range(start + 1, len(data)):
+        path.write_bytes(data[:n_bytes])
+        assert tail_of(folder) == ([0, 1, 2, 3, 4], [], [])
+
+
+def test_damage_before_a_sync_is_not_torn(folder: Path) -> None:
+    """Wherever the first two frames are hit, their steps are lost and reported, and the others stay."""
+    path = journal.segment_path(folder, 0)
+    data = path.read_bytes()
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        ends = [entry.offset for entry in segments[0].entries]
+    for offset in range(ends[2]):
+        path.write_bytes(data[:offset] + bytes([data[offset] ^ 255]) + data[offset + 1 :])
+        step = 0 if offset < ends[1] else 1
+        sound, damaged, dropped = tail_of(folder)
+        assert (damaged, dropped) == ([step], [])
+        assert sound == [other for other in range(6) if other != step]
+
+
+def test_a_bad_sector_over_two_headers_costs_its_frames_only(folder: Path) -> None:
+    """Rows of one frame and the header of the next are gone: frames behind them are found again."""
+    path = journal.segment_path(folder, 0)
+    data = bytearray(path.read_bytes())
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        at = segments[0].entries[1].offset
+    data[at - 8 : at + 8] = bytes(16)
+    path.write_bytes(data)
+    assert tail_of(folder) == ([2, 3, 4, 5], [0, 1], [])
+    with (
+        journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments,
+        pytest.raises(DamageError, match="step 0 was synced"),
+    ):
+        journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0))
+
+
+def test_a_flaw_that_no_sync_covers_drops_what_is_behind(folder: Path) -> None:
+    """As after a power loss, over segments too; the cut is made where the report says."""
+    path = journal.segment_path(folder, 0)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert tail_of(folder) == ([0, 1, 2], [], [4, 5]) or tail_of(folder) == ([0, 1, 2], [], [3, 4, 5])
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        assert journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0)) > 0
+    assert tail_of(folder) == ([0, 1, 2], [], [])
+    assert journal.segment_steps(folder) == [0]
+
+
+def test_a_segment_that_grows_is_followed(tmp_path: Path) -> None:
+    """Byte by byte: a reader sees whole frames only, each as soon as it is whole."""
+    writer = JournalWriter(tmp_path / "w", sync_every_frame=False)
+    (tmp_path / "w").mkdir()
+    writer.start(0)
+    ends = []
+    for step in range(3):
+        writer.append(step, SPEC.frame(step, values(step)))
+        ends.append(journal.segment_path(tmp_path / "w", 0).stat().st_size)
+    writer.close()
+    data = journal.segment_path(tmp_path / "w", 0).read_bytes()
+    path = tmp_path / "000000000000"
+    path.touch()
+    segment = Segment(path, SPEC, BLOCK_STEPS)
+    for n_bytes in range(len(data) + 1):
+        path.write_bytes(data[:n_bytes])
+        segment.scan()
+        assert len(segment.entries) == sum(end <= n_bytes for end in ends)
+    segment.close()
+
+
+def test_other_files_in_the_folder_are_not_segments(folder: Path) -> None:
+    for name in ("notes", "1", "00000000000a", "0000000000001"):
+        (folder / name).write_text("x")
+    assert journal.segment_steps(folder) == [0, 4]
+    assert journal.segment_steps(folder / "missing") == []
+
+
+def test_values_survive_a_reader_that_is_late(tmp_path: Path) -> None:
+    """A segment that was removed meanwhile stays readable to whoever has it open."""
+    path = contracts.record(tmp_path / "run", "zarr", stop=3, close=False)
+    with ts.open(path) as run:
+        journal.remove_segment(path / "journal", 0)
+        assert bits(run["W"].bits[2]) == bits(values(2)["W"])

@@ -1,0 +1,89 @@
+"""The commit point: written whole, verified whole, replaced whole."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from contracts import ATTRS, SERIES, record
+
+import trajectory_store as ts
+from trajectory_store import manifest
+from trajectory_store.checksum import crc32c
+from trajectory_store.errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
+
+pytestmark = pytest.mark.usefixtures("no_sync")
+
+
+def test_a_manifest_comes_back(backend: str, tmp_path: Path) -> None:
+    """Everything that was declared, and what is sealed."""
+    path = record(tmp_path / "run", backend)
+    loaded = manifest.load(path)
+    assert loaded.spec == ts.RunSpec(SERIES, 11)
+    assert loaded.attrs == ATTRS
+    assert loaded.sealed_until == 11
+    (tmp_path / "copy").mkdir()
+    loaded.store(tmp_path / "copy")
+    assert manifest.load(tmp_path / "copy") == loaded
+    assert (tmp_path / "copy" / "manifest.json").read_bytes() == (path / "manifest.json").read_bytes()
+
+
+def test_it_is_json_with_its_checksum(backend: str, tmp_path: Path) -> None:
+    """docs/format.md, "Manifest"."""
+    data = (record(tmp_path / "run", backend) / "manifest.json").read_bytes()
+    value = json.loads(data)
+    body = data[data.index(b'"manifest":') + len(b'"manifest":') : -2]
+    assert list(value) == ["crc32c", "manifest"]
+    assert value["crc32c"] == f"{crc32c(body):08x}"
+    assert data.endswith(b"}}\n")
+
+
+def test_every_flipped_bit_and_every_cut_is_damage(backend: str, tmp_path: Path) -> None:
+    path = record(tmp_path / "run", backend)
+    file = path / "manifest.json"
+    data = file.read_bytes()
+    for at in range(len(data)):
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        with pytest.raises(DamageError, match="checksum"):
+            manifest.load(path)
+        if at % 20 == 0:
+            file.write_bytes(data[:at])
+            with pytest.raises(DamageError):
+                ts.open(path)
+
+
+def test_a_newer_version_is_not_damage(tmp_path: Path) -> None:
+    """It says so."""
+    path = record(tmp_path / "run", "zarr")
+    data = (path / "manifest.json").read_bytes()
+    body = data[data.index(b'"manifest":') + len(b'"manifest":') : -2].replace(b'"version":1', b'"version":2')
+    (path / "manifest.json").write_bytes(b'{"crc32c":"%08x","manifest":' % crc32c(body) + body + b"}\n")
+    with pytest.raises(FormatVersionError, match="format version 2"):
+        ts.open(path)
+
+
+def test_there_is_no_run_without_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "file" / "below"):
+        with pytest.raises(RunNotFoundError, match=r"not a run|cannot be read"):
+            ts.open(path)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    """Attributes past the limit, and chunks that no reader should be asked to hold."""
+    with pytest.raises(UsageError, match="above the limit"):
+        ts.create(tmp_path / "run", SERIES, attrs={"x": "x" * (1 << 26)})
+    with pytest.raises(SpecError, match=r"chunks of .* bytes, above the limit"):
+        ts.create(tmp_path / "run", {"W": ts.Series((1, 1 << 20), "float32")}, block_steps=60_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_identity_changes_with_every_commit(tmp_path: Path) -> None:
+    """So that a reader need not read it again to know that it is the same."""
+    path = record(tmp_path / "run", "zarr")
+    loaded, seen = manifest.load(path), {manifest.identity(path)}
+    for sealed_until in range(5):
+        dataclasses.replace(loaded, sealed_until=sealed_until).store(path)
+        seen.add(manifest.identity(path))
+    assert len(seen) == 6
+    assert manifest.identity(tmp_path) is None
