@@ -52,18 +52,17 @@ class ZarrCheck:
     # Metadata follows from the manifest; a seal writes it just before.
 
     def _metadata(self) -> Iterator[Finding]:
-        for relative in zarr_metadata(self._manifest):
-            for _ in range(_ATTEMPTS if self._is_live else 1):
-                message = self._metadata_flaw(relative)
+        for relative, expected in zarr_metadata(self._manifest).items():
+            message = self._metadata_flaw(relative, self._manifest, expected)
+            for _ in range(_ATTEMPTS if message is not None and self._is_live else 0):  # sealed meanwhile
+                manifest = manifests.load(self._path)
+                message = self._metadata_flaw(relative, manifest, zarr_metadata(manifest)[relative])
                 if message is None:
                     break
-            else:
-                assert message is not None
+            if message is not None:
                 yield Finding("metadata", self._path / relative, message)
 
-    def _metadata_flaw(self, relative: str) -> str | None:
-        manifest = manifests.load(self._path)
-        expected = zarr_metadata(manifest)[relative]
+    def _metadata_flaw(self, relative: str, manifest: Manifest, expected: bytes) -> str | None:
         most = max(2 * len(expected), 1 << 16)
         try:
             with files.open_plain(self._path / relative) as file:

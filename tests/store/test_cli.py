@@ -307,6 +307,7 @@ def test_compare_exits_with_what_it_found(run: Path, tmp_path: Path) -> None:
     assert json.loads(succeed("compare", run, exported, "--json"))["identical"]
     assert call("compare", part, run).exit_code == 1
     assert "a is a prefix of b" in succeed("compare", part, run, "--prefix", "--series", "W,loss")
+    assert "a is a prefix of b" in succeed("compare", part, run, "--prefix", "--series", "W", "--series", "loss")
     different = call("compare", run, tmp_path / "other")
     assert (different.exit_code, "165 of 198" in different.stdout) == (1, True)
     assert "Verdict: different" in different.stdout

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 @click.command("compare", short_help="Compare two runs or files bit for bit.")
 @click.argument("a", type=terminal.PATH)
 @click.argument("b", type=terminal.PATH)
-@click.option("--series", metavar="NAMES", help="Compare only these series and static arrays; comma-separated.")
+@click.option(
+    "--series", metavar="NAMES", multiple=True, help="Compare only these series and static arrays; comma-separated."
+)
 @click.option("--prefix", is_flag=True, help="Exit 0 also where the one is a prefix of the other.")
 @terminal.JSON
-def command(a: Path, b: Path, series: str | None, prefix: bool, as_json: bool) -> None:
+def command(a: Path, b: Path, series: tuple[str, ...], prefix: bool, as_json: bool) -> None:
     """Compare two runs or safetensors files bit for bit.
 
     Exits 0 where both hold the same series and static arrays, at the same steps, with the same bits; 1 otherwise, also
@@ -28,7 +30,7 @@ def command(a: Path, b: Path, series: str | None, prefix: bool, as_json: bool) -
     from trajectory_store.compare import A_IS_PREFIX, B_IS_PREFIX, compare
 
     with terminal.progress("Comparing") as report:
-        found = compare(a, b, series=None if series is None else terminal.names(series), progress=report)
+        found = compare(a, b, series=terminal.names(",".join(series)) if series else None, progress=report)
     is_prefix = found.relation in (A_IS_PREFIX, B_IS_PREFIX) and not found.only_in_a and not found.only_in_b
     if as_json:
         terminal.echo_json({"identical": found.identical, "first_step": found.first_step} | dataclasses.asdict(found))
