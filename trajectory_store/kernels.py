@@ -41,10 +41,15 @@ def kernels_for(itemsize: int, n_bytes: int) -> Kernels | None:
     """
     global _coded_bytes
     _coded_bytes += n_bytes  # a lost update only delays the import
-    if _coded_bytes < WARM_UP_BYTES or importlib.util.find_spec("numba") is None:
+    if _coded_bytes < WARM_UP_BYTES or not _numba_is_installed():
         return None
     with _lock:  # one thread compiles, the others wait for it
         return _compiled(itemsize)
+
+
+@cache
+def _numba_is_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @cache
