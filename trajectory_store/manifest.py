@@ -21,7 +21,7 @@ FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
 _MAX_BYTES = 1 << 26
 _MAX_BLOCK_STEPS = 1 << 20
-_MAX_TILE_BYTES = 1 << 31
+_MAX_TILE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import manifest as manifests
-from .errors import SeriesNotFoundError, StepNotRecordedError
+from .errors import SeriesNotFoundError, StepNotRecordedError, UsageError
 from .memmap_source import MemmapSource
 from .safetensors_source import SafetensorsSource
 from .selection import N_READ_AXES, Indices, select
@@ -239,7 +239,13 @@ class LazySeries:
     def __getitem__(self, key: Any) -> Any:
         selection = select(key, self.shape)
         tokens: Indices | None = selection.read[1] if self.ndim >= N_READ_AXES else None
-        patterns = self._source.read(self.name, selection.read[0], tokens)
+        try:
+            patterns = self._source.read(self.name, selection.read[0], tokens)
+        except MemoryError as error:
+            raise UsageError(
+                f"{self._source.path}: {len(selection.read[0]):,} rows of series {self.name!r} at once do not fit in"
+                " memory; take fewer, or go through blocks()"
+            ) from error
         return patterns.view(self.dtype)[selection.then]
 
     def __iter__(self) -> Iterator[Any]:

@@ -86,12 +86,11 @@ class StaticArray:
             raise DamageError(f"{path}: static array {name!r} cannot be read: {error.strerror}") from error
         if crc32c(chunk) != self.crc32c:
             raise DamageError(f"{path}: static array {name!r} fails its checksum; restore it from a copy")
-        patterns = np.empty(self.shape, dtype=storage_dtype(self.dtype))
         try:
-            zstd.decompress(zstd.without_crc(chunk), patterns.reshape(-1).view(np.uint8))
+            content = zstd.decompress(zstd.without_crc(chunk), self.n_bytes)
         except DamageError as error:
             raise DamageError(f"{path}: static array {name!r}: {error}") from error
-        return patterns.view(DTYPES[self.dtype])
+        return content.view(DTYPES[self.dtype]).reshape(self.shape)
 
 
 def checked_static(static: Mapping[str, Any] | None, taken: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:

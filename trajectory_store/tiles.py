@@ -4,6 +4,7 @@ Knows bytes, not files; layout: docs/format.md, "Chunks". Every chunk ends with 
 its decoded size is known before it is decoded, so that no chunk can ask for memory.
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,9 +51,8 @@ class TemporalCodec:
         return zstd.with_crc(zstd.compress(temporal.encode(tile), ZSTD_LEVEL))
 
     def decode(self, chunk: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DecodedTile:
-        planes = np.empty((shape[0], dtype.itemsize, *shape[1:]), dtype=np.uint8)
-        zstd.decompress(zstd.without_crc(chunk), planes.reshape(-1))
-        return temporal.Decoder(planes, dtype)
+        content = zstd.decompress(zstd.without_crc(chunk), math.prod(shape) * dtype.itemsize)
+        return temporal.Decoder(content.reshape(shape[0], dtype.itemsize, *shape[1:]), dtype)
 
     def zarr_codecs(self, n_axes: int, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
         del n_axes, dtype
@@ -77,12 +77,12 @@ class PortableCodec:
     def decode(self, chunk: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DecodedTile:
         from numcodecs import blosc
 
-        time_last = np.empty((*shape[1:], shape[0]), dtype=dtype)
         payload = zstd.without_crc(chunk)
         try:
             n_bytes, _, n_compressed = _BLOSC_SIZES.unpack_from(payload, 4)
-            if (n_bytes, n_compressed) != (time_last.nbytes, len(payload)):
+            if (n_bytes, n_compressed) != (math.prod(shape) * dtype.itemsize, len(payload)):
                 raise DamageError("blosc: the chunk's header has another size than its tile")
+            time_last = np.empty((*shape[1:], shape[0]), dtype=dtype)
             blosc.decompress(payload, time_last.reshape(-1).view(np.uint8))
         except (RuntimeError, ValueError, struct.error) as error:
             raise DamageError(f"blosc: {error}") from error

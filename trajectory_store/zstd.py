@@ -34,16 +34,18 @@ def compress(array: npt.NDArray[Any], level: int) -> bytes:
     return payload
 
 
-def decompress(payload: bytes, out: npt.NDArray[np.uint8]) -> None:
-    """Fill `out`, one-dimensional, with one frame; DamageError unless the frame has exactly that many bytes."""
+def decompress(payload: bytes, n_bytes: int) -> npt.NDArray[np.uint8]:
+    """The content of one frame; DamageError, and nothing allocated, unless it says that it has `n_bytes` bytes."""
     from numcodecs import zstd
 
-    if _content_bytes(payload) != out.nbytes:
-        raise DamageError(f"zstd: the frame does not say that it has {out.nbytes:,} bytes")
+    if _content_bytes(payload) != n_bytes:
+        raise DamageError(f"zstd: the frame does not say that it has {n_bytes:,} bytes")
+    out = np.empty(n_bytes, dtype=np.uint8)
     try:
         zstd.decompress(payload, out)
     except (RuntimeError, ValueError) as error:
         raise DamageError(f"zstd: {error}") from error
+    return out
 
 
 def _content_bytes(payload: bytes) -> int | None:

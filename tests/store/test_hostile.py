@@ -71,7 +71,7 @@ def mutated_bytes(data: bytes, chance: random.Random) -> bytes:
 
 def mutated_json(value: Any, chance: random.Random) -> Any:
     """The same with one value, key or item exchanged, anywhere."""
-    copy = json.loads(json.dumps(value))
+    copy = copy_of(value)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         holder, key = chance.choice(list(_places(copy)))
         action = chance.randrange(5)
@@ -84,10 +84,15 @@ def mutated_json(value: Any, chance: random.Random) -> Any:
         elif action == 3 and isinstance(holder[key], list):
             holder[key] = holder[key] * chance.choice((2, 50))
         else:
-            holder[key] = chance.choice(JSON_VALUES)
+            holder[key] = copy_of(chance.choice(JSON_VALUES))
         if not list(_places(copy)):
             break
     return copy
+
+
+def copy_of(value: Any) -> Any:
+    """Another object of the same content."""
+    return json.loads(json.dumps(value))
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
