@@ -29,6 +29,7 @@ def draw(results: dict[str, Any], output: Path) -> None:
         axis.bar_label(bars, [f"{value:,.3g}" for value in values], padding=3, fontsize=8)
         axis.set_title(title, fontsize=10)
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter("")
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.15)
     axes[0, 0].invert_yaxis()
