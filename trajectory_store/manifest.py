@@ -134,6 +134,8 @@ def _from_json(value: dict[str, Any]) -> Manifest:
     spec = RunSpec.from_json(value["spec"])
     if value["backend"] not in ("zarr", "memmap"):
         raise ValueError(f"backend {value['backend']!r}")
+    if value["backend"] == "memmap" and spec.steps is None:
+        raise ValueError("backend 'memmap' without a number of steps")
     codec_named(value["codec"])
     static = {}
     for name, array in value["static"].items():
