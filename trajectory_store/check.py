@@ -21,6 +21,7 @@ from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile
 from .progress import Meter, Progress
 from .recovery import Recovery
 from .source import folder_bytes
+from .writer_lock import WriterLock
 
 
 def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Iterator[Finding]:
@@ -32,7 +33,7 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     """
     where = Path(path)
     meter = Meter(folder_bytes(where), progress)
-    is_live = files.WriterLock.is_held(where)
+    is_live = WriterLock.is_held(where)
     try:
         manifest = manifests.load(where)
     except DamageError as error:
@@ -84,7 +85,7 @@ def repair(path: str | os.PathLike[str]) -> Repair:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = files.WriterLock(folder)
+    lock = WriterLock(folder)
     try:
         yield
     finally:

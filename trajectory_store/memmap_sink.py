@@ -24,6 +24,7 @@ from .safetensors_format import Tensor
 from .sink import SinkContext, StepCursor
 from .spec import RunSpec, storage_dtype
 from .static import StaticArray, dtype_name
+from .writer_lock import WriterLock
 
 _COPY_BYTES = 8 << 20
 
@@ -77,7 +78,7 @@ class MemmapSink(SinkContext):
         self._must_rewrite_rows = self._must_rewrite_log = False
         self._last_step = self._synced_step = -1
         self._tensors: dict[str, Tensor] = {}
-        self._lock = files.WriterLock(folder)
+        self._lock = WriterLock(folder)
         try:
             self._manifest = manifests.load(folder)
             self._cursor = StepCursor(self.spec, None)

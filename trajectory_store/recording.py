@@ -19,6 +19,7 @@ from .sink import Sink, SinkContext, StepCursor
 from .spec import RunSpec, Series
 from .static import checked_static
 from .tiles import codec_named
+from .writer_lock import WriterLock
 from .zarr_sink import ZarrSink
 
 BACKENDS = ("zarr", "memmap")
@@ -176,7 +177,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise RunExistsError(f"{path}: already exists; resume it, choose another path, or pass overwrite=True")
     if not (path / manifests.FILE_NAME).is_file():
         raise RunExistsError(f"{path}: exists and is not a run, so it will not be overwritten; choose another path")
-    if files.WriterLock.is_held(path):
+    if WriterLock.is_held(path):
         raise RunExistsError(f"{path}: is being written by another process; choose another path")
 
 

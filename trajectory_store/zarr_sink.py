@@ -20,12 +20,14 @@ from . import chunks, files, journal, static
 from . import manifest as manifests
 from .chunks import zarr_group
 from .errors import DamageError, UsageError
-from .journal import JournalWriter, Segment
+from .journal import Segment
+from .journal_writer import JournalWriter
 from .manifest import Manifest
 from .recovery import Recovery
 from .sink import SinkContext, StepCursor
 from .spec import RunSpec
 from .whole_block import WholeBlock
+from .writer_lock import WriterLock
 
 MAX_WAITING_BLOCKS = 2
 """Complete blocks that may wait to be sealed; past that `append` waits, so that the journal stays bounded."""
@@ -90,7 +92,7 @@ class ZarrSink(SinkContext):
         self._folder = folder
         self._sync = durability != "none"
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="trajectory-seal")
-        self._lock = files.WriterLock(folder)
+        self._lock = WriterLock(folder)
         self._is_closed = False
         self._sealing: Future[None] | None = None
         self._unsealed: list[_Steps] = []  # complete segments, oldest first

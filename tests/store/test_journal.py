@@ -1,5 +1,6 @@
 """Segments: appended, synced, scanned, cut."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import contracts
@@ -7,9 +8,10 @@ import pytest
 from contracts import BLOCK_STEPS, SERIES, STEPS, bits, values
 
 import trajectory_store as ts
-from trajectory_store import journal
+from trajectory_store import files, journal
 from trajectory_store.errors import DamageError
-from trajectory_store.journal import JournalWriter, Segment
+from trajectory_store.journal import Segment
+from trajectory_store.journal_writer import JournalWriter
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SPEC = ts.RunSpec(SERIES, STEPS)
@@ -107,6 +109,28 @@ def test_a_flaw_that_no_sync_covers_drops_what_is_behind(folder: Path) -> None:
         assert journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0)) > 0
     assert tail_of(folder) == ([0, 1, 2], [], [])
     assert journal.segment_steps(folder) == [0]
+
+
+def test_segments_that_are_dropped_are_gone_before_others_begin(
+    folder: Path, swap_disk: Callable[[files.Disk], files.Disk]
+) -> None:
+    """Their removal is synced: one that came back would follow the frames that take their place."""
+    calls: list[str] = []
+
+    class Log(contracts.NoSync):
+        def unlink(self, path: Path) -> None:
+            calls.append(f"unlink {path.name}")
+            super().unlink(path)
+
+        def sync_folder(self, folder: Path) -> None:
+            calls.append(f"sync {folder.name}")
+
+    path = journal.segment_path(folder, 0)
+    path.write_bytes(path.read_bytes()[:-1])
+    swap_disk(Log())
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0))
+    assert calls == ["unlink 000000000004", f"sync {folder.name}"]
 
 
 def test_a_segment_that_grows_is_followed(tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ def about(path: Path) -> dict[str, Any]:
 
 def _add_stored(found: dict[str, Any], path: Path) -> int:
     """Add what the manifest and the files say; returns the raw bytes of the static arrays."""
-    from trajectory_store import files, journal, manifest
+    from trajectory_store import journal, manifest, writer_lock
     from trajectory_store.source import folder_bytes
 
     committed = manifest.load(path)
-    found["is_being_written"] = files.WriterLock.is_held(path)
+    found["is_being_written"] = writer_lock.WriterLock.is_held(path)
     found["static"] = {n: {"dtype": one.dtype, "shape": list(one.shape)} for n, one in committed.static.items()}
     found["stored_bytes"] = folder_bytes(path)
     if committed.backend == "zarr":

@@ -1,0 +1,104 @@
+"""Appends frames to the journal's current segment: write, sync, and after a sync that failed write again.
+
+Order of durable calls: docs/design.md, "Commit protocol".
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from . import files, record
+from .journal import segment_path
+from .spec import Frame
+
+
+class JournalWriter:
+    """Appends frames to the current segment and starts new ones. Not thread-safe: one thread appends.
+
+    With `sync_every_frame` an append returns only when the frame survives power loss.
+    """
+
+    def __init__(self, folder: Path, *, sync_every_frame: bool) -> None:
+        self._folder = folder
+        self._sync_every_frame = sync_every_frame
+        self._descriptor = -1
+        self._n_bytes = 0
+        self._path = folder
+        self._folder_is_synced = True
+        self._last_step = -1
+        self._synced_step = -1
+        self._synced_bytes = 0
+        self._must_rewrite = False
+
+    def start(self, first_step: int) -> None:
+        """Begin a segment; a file of that name that an append could not finish is begun anew."""
+        self.close()
+        self._path = segment_path(self._folder, first_step)
+        with files.storage_errors("create", self._path):
+            if self._path.exists():
+                files.disk.unlink(self._path)
+            self._descriptor = files.disk.create(self._path)
+        self._n_bytes = self._synced_bytes = 0
+        self._folder_is_synced = self._must_rewrite = False
+
+    def reopen(self, first_step: int, last_step: int, synced_step: int) -> None:
+        """Go on with a segment that recovery left, whose last frame is `last_step`."""
+        self.close()
+        self._path = segment_path(self._folder, first_step)
+        with files.storage_errors("open", self._path):
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        self._n_bytes = os.fstat(self._descriptor).st_size
+        self._synced_bytes = 0
+        self._folder_is_synced = self._must_rewrite = False
+        self._last_step, self._synced_step = last_step, synced_step
+
+    def append(self, step: int, frame: Frame) -> None:
+        """Write one frame; when this returns it survives the death of the process."""
+        before = self._n_bytes
+        self._write(record.frame_buffers(step, self._synced_step, frame))
+        if self._sync_every_frame:
+            try:
+                self._sync(step)
+            except OSError:
+                self._cut(before)  # not recorded: the next append takes its place
+                raise
+        self._last_step = step
+
+    def flush(self) -> None:
+        """Sync every frame of the segment, then say so in it."""
+        if self._synced_step < self._last_step:
+            self._sync(self._last_step)
+            # Not synced itself: if it is lost, the frames it speaks of are still there and sound.
+            self._write(record.sync_buffers(self._synced_step))
+
+    def close(self) -> None:
+        """Close the current segment's file; nothing is synced."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _sync(self, step: int) -> None:
+        with files.storage_errors("sync", self._path):
+            if self._must_rewrite:
+                files.rewrite(self._descriptor, self._synced_bytes, self._n_bytes)
+            self._must_rewrite = True
+            files.disk.sync(self._descriptor)  # without it: the frames are lost
+            self._must_rewrite = False
+            if not self._folder_is_synced:
+                files.disk.sync_folder(self._folder)  # without it: the segment's name is lost
+                self._folder_is_synced = True
+        self._synced_step, self._synced_bytes = step, self._n_bytes
+
+    def _write(self, buffers: list[Any]) -> None:
+        with files.storage_errors("write", self._path):
+            try:
+                self._n_bytes = files.write_all(self._descriptor, buffers, self._n_bytes)
+            except OSError:
+                self._cut(self._n_bytes)
+                raise
+
+    def _cut(self, n_bytes: int) -> None:
+        self._n_bytes = n_bytes
+        with contextlib.suppress(OSError):  # what is behind is torn or overwritten either way
+            files.disk.truncate(self._descriptor, n_bytes)
