@@ -191,7 +191,11 @@ def replayed(calls: list[Call]) -> FileSystem:
     return system
 
 
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 200), marks=pytest.mark.long)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    "seeds",
+    [pytest.param(range(2), marks=pytest.mark.slow), pytest.param(range(2, 200), marks=pytest.mark.long)],
+    ids=["few", "many"],
+)
 def test_a_crash_of_the_recovery_itself_loses_nothing(
     seeds: range,
     backend: str,

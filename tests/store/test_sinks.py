@@ -143,7 +143,7 @@ def test_a_disk_that_fails_while_a_run_is_created(backend: str, number: int, tmp
 @pytest.mark.parametrize(
     ("durability", "both"),
     [
-        pytest.param("process", False, id="process"),
+        pytest.param("process", False, id="process", marks=pytest.mark.slow),
         pytest.param("process", True, id="process-both", marks=pytest.mark.long),
         pytest.param("power", True, id="power-both", marks=pytest.mark.long),
     ],
