@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def w(steps: int = contracts.STEPS) -> np.ndarray:
 
 
 def test_help_answers_at_once() -> None:
-    """At most 0.3 s on an idle machine, so neither zarr nor torch may be imported; the best of five is measured."""
+    """None of the slow imports is made for it; benchmarks/startup.py measures what is left."""
     seen = subprocess.run(
         [sys.executable, "-c", "import sys, trajectory_store.cli; print(*sys.modules)"],
         capture_output=True,
@@ -66,13 +65,6 @@ def test_help_answers_at_once() -> None:
         check=True,
     ).stdout.split()
     assert not {"zarr", "torch", "h5py", "xarray", "numcodecs", "numba", "tqdm", "matplotlib"} & set(seen)
-
-    times = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        subprocess.run([*COMMAND, "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - begun)
-    assert min(times) < 0.6  # twice the target: test machines are busy
 
 
 def test_every_command_has_a_help_and_the_version_is_said() -> None:
