@@ -215,6 +215,7 @@ def _run(
         for index, accumulator in enumerate(accumulators):
             parts = [(place, answers[index]) for one in done for place, answers in one.parts]
             accumulator.update(block, [part for part in parts if part[1] is not None])
+        del done, block, parts  # or they would be held while the next block is read
         if progress is not None:
             progress(stop * main.spec.row_bytes, n_rows * main.spec.row_bytes)
 
