@@ -259,7 +259,8 @@ def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A sibling folder to fill; it becomes `path` when the block ends without an error, and is removed otherwise.
 
     With `overwrite` what was at `path` is moved aside first, moved back on an error, and removed last. Only a crash
-    between the two renames leaves nothing at `path`; what was there is then beside it, as `.NAME.XXXXXXXX.replaced`.
+    between the two renames leaves nothing at `path`; what was there is then beside it, whole, and `moved_aside` finds
+    it.
     """
     with storage_errors("create", path):
         make_folders(path.parent)
@@ -275,8 +276,18 @@ def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 disk.remove_tree(partial)
             raise
-        if aside is not None:
-            disk.remove_tree(aside)
+        for replaced in moved_aside(path) if overwrite else ():  # also by an overwrite that was killed
+            disk.rename(replaced, partial)  # so that what is called `.replaced` is whole
+            disk.remove_tree(partial)
+
+
+def moved_aside(path: Path) -> list[Path]:
+    """What was at `path`, as `.NAME.XXXXXXXX.replaced` beside it, before overwrites that were killed."""
+    replaced = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.replaced")
+    try:
+        return sorted(other for other in path.parent.iterdir() if replaced.fullmatch(other.name))
+    except OSError:  # no such folder
+        return []
 
 
 def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:

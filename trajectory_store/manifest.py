@@ -108,7 +108,8 @@ def load(run_folder: Path) -> Manifest:
                 raise DamageError(f"{path}: {n_bytes:,} bytes are more than a manifest can have")
             data = file.read(n_bytes)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunNotFoundError(f"{run_folder}: not a run; it has no {FILE_NAME}") from error
+        gone = aside(run_folder) or f"not a run; it has no {FILE_NAME}"
+        raise RunNotFoundError(f"{run_folder}: {gone}") from error
     except OSError as error:
         raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
     body_start = len(_PREFIX) + len(b'"00000000"') + len(_MIDDLE)
@@ -122,6 +123,13 @@ def load(run_folder: Path) -> Manifest:
         raise FormatVersionError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise DamageError(f"{path}: not a manifest: {error}") from error
+
+
+def aside(run_folder: Path) -> str:
+    """Where the run is that an overwrite, killed halfway, moved out of a folder that is gone; "" where none did."""
+    moved = [] if run_folder.exists() else files.moved_aside(run_folder)
+    names = " or ".join(path.name for path in moved)
+    return f"an overwrite was interrupted and left the run as {names} beside it; rename that back" if moved else ""
 
 
 def _from_json(value: dict[str, Any]) -> Manifest:

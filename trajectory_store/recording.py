@@ -58,8 +58,8 @@ def create(
     `append` that returned survives: "process" the death of the process, "power" the loss of power, "none" neither
     `flush` nor seals sync anything. overwrite: replace a run that is already there.
 
-    Raises UsageError's children on a wrong declaration, RunExistsError where something is at `path`, StorageError
-    where the disk refuses; nothing is left behind then.
+    Raises UsageError's children on a wrong declaration, RunExistsError where something is at `path`, or beside it since
+    an overwrite was killed, StorageError where the disk refuses; nothing is left behind then.
     """
     where = Path(path)
     spec = RunSpec(dict(series), steps)
@@ -169,6 +169,8 @@ def _open_sink(path: Path, backend: str, durability: str) -> StoredSink:
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise RunExistsError unless a run may begin at `path`: nothing, an empty folder, or a run to overwrite."""
+    if not overwrite and (moved := manifests.aside(path)):
+        raise RunExistsError(f"{path}: {moved}, or pass overwrite=True to do without it")
     if not path.exists() and not path.is_symlink():
         return
     if path.is_dir() and not any(path.iterdir()):
