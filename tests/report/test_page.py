@@ -3,7 +3,10 @@
 import html.parser
 import json
 import re
+import struct
+import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from report_runs import HOSTILE, record, walking_bits
 import trajectory_store as ts
 from trajectory_store import report
 from trajectory_store.cli import main
+from trajectory_store.errors import UsageError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -163,6 +167,39 @@ def test_command_writes_page_and_figures(tmp_path, run_path, tokenizer_path):
     assert result.exit_code == 2
     assert "already there" in result.stderr
     assert invoke(*arguments, "--overwrite").exit_code == 0
+
+
+def test_figures_as_png_are_the_same_drawings(tmp_path, run_path):
+    """One of each, 2.5 pixels a unit of the SVG, and not a blank one."""
+    pytest.importorskip("resvg_py")
+    figures = tmp_path / "figures"
+    result = invoke(run_path, "-o", tmp_path / "r.html", "--figures", figures, "--figure-format", "png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    with ts.open(run_path) as run:
+        drawings = report.svg_files(report.findings(run))
+
+    assert {path.stem for path in figures.iterdir()} == {Path(name).stem for name in drawings}
+    for name, svg in drawings.items():
+        image = (figures / name).with_suffix(".png").read_bytes()
+        width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+        assert image[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack_from(">II", image, 16) == (width * 5 // 2, height * 5 // 2)
+        assert len(image) > 10_000
+
+    assert "already there" in refused(
+        run_path, "-o", tmp_path / "s.html", "--figures", figures, "--figure-format", "png"
+    )
+
+
+def test_png_without_its_library_is_one_sentence(tmp_path, run_path, monkeypatch):
+    """It names the extra, before the work."""
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    output = tmp_path / "r.html"
+    message = refused(run_path, "-o", output, "--figures", tmp_path / "figures", "--figure-format", "png")
+    assert 'need resvg-py; install "trajectory-store[plots]"' in message
+    assert not output.exists()
+    with pytest.raises(UsageError, match="svg or png, not as 'gif'"):
+        report.renderer("gif")
 
 
 def refused(*arguments):

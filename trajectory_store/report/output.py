@@ -4,12 +4,13 @@ from pathlib import Path
 
 from ..errors import RunExistsError
 from ..files import make_folders, put
+from .drawing import renderer
 from .figures import svg_files
 from .findings import Findings
 from .page import page
 
 
-def refuse_existing(path: Path, figures: Path | None, *, overwrite: bool) -> None:
+def refuse_existing(path: Path, figures: Path | None, *, form: str = "svg", overwrite: bool) -> None:
     """Raise RunExistsError where something is in the way, before the work and not after it."""
     if path.is_dir():
         raise RunExistsError(f"{path}: a folder is there; name a file to write")
@@ -17,7 +18,7 @@ def refuse_existing(path: Path, figures: Path | None, *, overwrite: bool) -> Non
         raise RunExistsError(f"{figures}: not a folder; name another for the figures")
     if overwrite:
         return
-    taken = [path] if path.exists() else sorted(figures.glob("*.svg"))[:1] if figures is not None else []
+    taken = [path] if path.exists() else sorted(figures.glob(f"*.{form}"))[:1] if figures is not None else []
     for one in taken:
         raise RunExistsError(f"{one}: already there; give another name, or --overwrite to replace it")
 
@@ -31,10 +32,14 @@ def write_page(found: Findings, path: Path) -> int:
     return len(text)
 
 
-def write_figures(found: Findings, folder: Path) -> list[str]:
-    """Write every figure as an SVG file into a folder, which is made; returns the files' names."""
+def write_figures(found: Findings, folder: Path, *, form: str = "svg") -> list[str]:
+    """Write every figure as a file of that form into a folder, which is made; returns the files' names.
+
+    Raises UsageError on another form than `drawing.FORMS`, and on "png" without resvg-py.
+    """
+    render = renderer(form)
     make_folders(folder, sync=False)
-    files = svg_files(found)
+    files = {f"{Path(name).stem}.{form}": text for name, text in svg_files(found).items()}
     for name, text in files.items():
-        put(folder / name, text.encode("utf-8", errors="replace"), sync=False)
+        put(folder / name, render(text), sync=False)
     return list(files)

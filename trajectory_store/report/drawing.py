@@ -1,0 +1,37 @@
+"""The forms in which a figure becomes a file: the same drawing as SVG, or rendered as PNG."""
+
+from collections.abc import Callable
+
+from ..errors import UsageError
+
+FORMS = ("svg", "png")
+
+PIXELS_A_UNIT = 2.5
+"""880 units become 2,200 pixels: 300 dpi over 186 mm, the width of a journal's page."""
+
+
+def renderer(form: str) -> Callable[[str], bytes]:
+    """What turns an SVG's text into the bytes of a file of that form.
+
+    Raises UsageError on another form than `FORMS`, and on "png" without resvg-py.
+    """
+    if form not in FORMS:
+        raise UsageError(f"a figure is drawn as {' or '.join(FORMS)}, not as {form!r}")
+    return _encoded if form == "svg" else _png_renderer()
+
+
+def _encoded(svg: str) -> bytes:
+    # A string from elsewhere may hold half of a surrogate pair, which UTF-8 cannot.
+    return svg.encode("utf-8", errors="replace")
+
+
+def _png_renderer() -> Callable[[str], bytes]:
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise UsageError('figures as PNG need resvg-py; install "trajectory-store[plots]", or take SVG') from error
+
+    def render(svg: str) -> bytes:
+        return bytes(resvg_py.svg_to_bytes(svg_string=_encoded(svg).decode(), zoom=PIXELS_A_UNIT))
+
+    return render
