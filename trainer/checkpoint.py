@@ -84,7 +84,8 @@ def save_checkpoint(path: Path, state: TrainingState, about: Mapping[str, Any]) 
     files.put(path, buffer.getbuffer())
     for older in checkpoints(path.parent):
         if not older.is_sparse and older.path != path and older.step <= state.step:
-            files.disk.unlink(older.path)
+            with files.storage_errors("remove", older.path):
+                files.disk.unlink(older.path)
 
 
 def estimated_bytes(state: TrainingState) -> int:

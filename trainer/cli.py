@@ -141,6 +141,8 @@ def run(
     """Train and record every step into OUT."""
     from tqdm import tqdm
 
+    from trajectory_store.errors import StorageError
+
     from . import output, presets
     from .data import load_data
     from .interruption import Interruption
@@ -167,8 +169,14 @@ def run(
     folder.print_plan(training_data)
     if not resume:
         folder.require_room()
-    with Interruption() as interruption:
-        is_complete = folder.record(lambda: interruption.is_wanted)
+    try:
+        with Interruption() as interruption:
+            is_complete = folder.record(lambda: interruption.is_wanted)
+    except StorageError as error:
+        if not folder.is_begun:
+            raise
+        stopped = f"Stopped at step {folder.state.step}; what was recorded stays. Then go on with:"
+        raise OneSentence(f"{error}\n\n{stopped}\n  {_resume_command()}") from error
     if not is_complete and interruption.signal_number is not None:
         click.echo(f"\nStopped after step {folder.state.step}; every step until then is recorded. Go on with:")
         click.echo(f"  {_resume_command()}")

@@ -11,6 +11,7 @@ Law: looking never touches; a folder that is not a run's is never written into.
 from dataclasses import dataclass
 from pathlib import Path
 
+from trajectory_store import files
 from trajectory_store.errors import RunExistsError, RunNotFoundError, UsageError
 
 from .checkpoint import checkpoints
@@ -36,6 +37,11 @@ class Options:
         return self.out / "trajectory"
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether there is a recording, be it where an overwrite that was killed moved it."""
+        return self.trajectory.exists() or bool(files.moved_aside(self.trajectory))
+
+    @property
     def checkpoints(self) -> Path:
         """The checkpoints' folder."""
         return self.out / "checkpoints"
@@ -57,13 +63,13 @@ def check_out(options: Options) -> None:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if options.export and not options.capture:
         raise UsageError("--export needs a recording: leave --no-capture out")
-    out, is_recorded = options.out, options.trajectory.exists()
+    out, is_recorded = options.out, options.is_recorded
     is_saved = bool(checkpoints(options.checkpoints))
     if options.resume:
         _check_resumed(options, is_recorded=is_recorded, is_saved=is_saved)
     elif out.is_dir():
         remedy = "go on with it (--resume) or replace it (--overwrite)" if is_recorded or is_saved else "choose another"
-        if any(out.iterdir()) and not (options.overwrite and (is_recorded or is_saved)):
+        if not all(map(is_leftover, out.iterdir())) and not (options.overwrite and (is_recorded or is_saved)):
             raise RunExistsError(f"{out}: the output folder is there already; {remedy}")
         if is_recorded and not options.capture:
             raise RunExistsError(
@@ -87,5 +93,5 @@ def _check_resumed(options: Options, *, is_recorded: bool, is_saved: bool) -> No
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a killed process was writing or replacing something under this name."""
-    return path.name.startswith(".") and path.suffix in (".partial", ".replaced")
+    """Whether a killed process was writing something under this name."""
+    return path.name.startswith(".") and path.suffix == ".partial"

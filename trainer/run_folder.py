@@ -69,6 +69,13 @@ class RunFolder:
         self._rolling_steps, self._rolling_seconds = rolling_interval(config.checkpoint_every)
         self._checkpointed_at = time.monotonic()
         self._checkpointed_step = -1
+        self._is_new = False  # no step is recorded
+        self._is_open = False  # the recording was begun or resumed
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds this run, and not one that it was to replace: a resume goes on with it."""
+        return self._is_open or (self._options.is_recorded and not self._options.overwrite)
 
     def record(self, should_stop: Callable[[], bool]) -> bool:
         """Train and record to the end, or until `should_stop`; returns whether the run is complete."""
@@ -76,7 +83,11 @@ class RunFolder:
         sink = self._resume() if options.resume else self._begin()
         state = self.state
         with contextlib.closing(sink):
+            self._is_open = True
+            if self._is_new:
+                self._remove_replaced()
             self._clear_partial_files()
+            files.make_folders(options.checkpoints)
             if self._checkpointed_step < 0:  # no checkpoint to go on from, so step 0 itself is to be recorded
                 sink.append(0, **self._frame())
                 self._checkpoint_where_due(sink)
@@ -142,38 +153,33 @@ class RunFolder:
     def _begin(self) -> _Sink:
         options = self._options
         files.make_folders(options.out)
-        sink: _Sink
-        if options.capture:
-            sink = ts.create(
-                options.trajectory,
-                self._series,
-                steps=self._config.total_steps + 1,
-                backend=options.backend,
-                static=self._static(),
-                attrs=self._about,
-                durability=options.durability,
-                overwrite=options.overwrite,
-            )
-        else:
-            sink = _NoRecording()
-        # After the old recording is gone, never before: until then an error leaves the old run whole.
-        stale = [file.path for file in checkpoint.checkpoints(options.checkpoints)]
-        stale += [path for path in (options.metadata, options.exported) if path.is_file()]
-        with files.storage_errors("replace", options.out):
-            for path in stale:
-                files.disk.unlink(path)
-        files.make_folders(options.checkpoints)
-        return sink
+        self._is_new = True
+        if not options.capture:
+            return _NoRecording()
+        return ts.create(
+            options.trajectory,
+            self._series,
+            steps=self._config.total_steps + 1,
+            backend=options.backend,
+            static=self._static(),
+            attrs=self._about,
+            durability=options.durability,
+            overwrite=options.overwrite,
+        )
 
     def _resume(self) -> _Sink:
         """Restore the newest checkpoint that is sound and that the recording reaches; return the sink after it."""
         options = self._options
-        if options.capture and not options.trajectory.exists():
+        if options.capture and not options.is_recorded:
             self._report(f"{options.out} holds nothing yet: starting at step 0")
             return self._begin()
         if options.capture:
             with ts.open(options.trajectory) as recorded:
                 self._require_same_run(recorded.attrs)
+                self._is_new = len(recorded.steps) == 0
+        if self._is_new:
+            self._report(f"{options.out} holds no step yet: starting at step 0")
+            return self._sink_after(-1)
         for file in reversed(checkpoint.checkpoints(options.checkpoints)):
             try:
                 self._restore(file)
@@ -287,12 +293,28 @@ class RunFolder:
                 self._options.trajectory, self._options.exported, dtype="uint16", overwrite=True, progress=report
             )
 
+    def _remove_replaced(self) -> None:
+        """Remove the files of the run that this one replaces.
+
+        After its recording, never before: until that is gone an error leaves the old run whole. Before the first step,
+        also after a kill in between: a later resume would take the old run's checkpoints for this one's.
+        """
+        options = self._options
+        stale = [file.path for file in checkpoint.checkpoints(options.checkpoints)]
+        with files.storage_errors("replace", options.out):
+            for path in (*stale, *(path for path in (options.metadata, options.exported) if path.is_file())):
+                files.disk.unlink(path)
+            if stale:  # without it: they may come back after power loss
+                files.disk.sync_folder(options.checkpoints)
+
     def _clear_partial_files(self) -> None:
-        """Remove what a killed process was writing; the recording's lock is held, so nobody else is."""
+        """Remove what a killed process was writing or replacing; the recording's lock is held, so nobody else is."""
+        leftovers = files.moved_aside(self._options.trajectory)
         for folder in (self._options.out, self._options.checkpoints):
-            for path in filter(is_leftover, folder.iterdir() if folder.is_dir() else ()):
-                with files.storage_errors("remove", path):
-                    (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
+            leftovers += filter(is_leftover, folder.iterdir() if folder.is_dir() else ())
+        for path in leftovers:
+            with files.storage_errors("remove", path):
+                (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator["tqdm[Any]"]:

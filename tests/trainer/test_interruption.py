@@ -8,10 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from conftest import set_options
+from outcome import assert_same_run
 
 import trajectory_store as ts
 from trainer.checkpoint import checkpoints, read_checkpoint
@@ -53,18 +52,6 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted") / "out"
     subprocess.run(command(data, out), check=True, capture_output=True)
     return out
-
-
-def assert_same_run(expected: Path, found: Path) -> None:
-    """Every recorded bit, and the last checkpoint's weights, moments and generator."""
-    with ts.open(expected / "trajectory") as a, ts.open(found / "trajectory") as b:
-        for name in a:
-            np.testing.assert_array_equal(a[name].bits[...], b[name].bits[...], err_msg=name)
-    last = f"checkpoints/checkpoint_step_{STEPS:05d}.pt"
-    a, b = torch.load(expected / last, weights_only=True), torch.load(found / last, weights_only=True)
-    for name, weight in a["model_state_dict"].items():
-        assert torch.equal(weight, b["model_state_dict"][name])
-    assert torch.equal(a["rng_state"], b["rng_state"])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

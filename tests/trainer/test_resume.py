@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from outcome import assert_same_run, same
 
 import trajectory_store as ts
 from trainer import run_folder
@@ -65,26 +66,6 @@ def record(config: Config, data: Path, options: Options, stop_at: int | None = N
     np.random.seed(999)
     folder = RunFolder(config, load_data(data, config), "cpu", options, lambda _line: None)
     return folder.record(lambda: folder.state.step == stop_at)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two contents of checkpoints have the same bits."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return bool(a == b)
-
-
-def assert_same_run(expected: Path, found: Path) -> None:
-    """Every series, and the last checkpoint with model, optimizer, place and all generators."""
-    with ts.open(expected / "trajectory") as a, ts.open(found / "trajectory") as b:
-        for name in a:
-            np.testing.assert_array_equal(a[name].bits[...], b[name].bits[...], err_msg=name)
-    last = f"checkpoints/checkpoint_step_{TOTAL_STEPS:05d}.pt"
-    expected_state, found_state = read_checkpoint(expected / last), read_checkpoint(found / last)
-    for key in expected_state.keys() - {"about"}:
-        assert same(expected_state[key], found_state[key]), key
 
 
 @pytest.mark.parametrize("stop_at", EVERY_STEP[1:])
