@@ -1,8 +1,27 @@
-"""Runs and series as a notebook shows them."""
+"""Runs and series as a notebook shows them, and how far a pass over one is."""
 
 from html import escape
+from typing import Any
 
+from .progress import Progress
 from .run import LazySeries, Run, format_bytes
+
+
+def bar(label: str = "") -> Progress:
+    """A bar for whatever takes `progress=`, in a notebook and on a terminal: `freeze_onset(run, progress=bar())`."""
+    from tqdm.auto import tqdm
+
+    drawn: Any = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal drawn
+        if done == 0 or drawn is None:
+            drawn = tqdm(desc=label or None, total=total, unit="B", unit_scale=True)
+        drawn.update(done - drawn.n)
+        if done >= total:
+            drawn.close()
+
+    return report
 
 
 def run_html(run: Run) -> str:

@@ -134,13 +134,13 @@ def test_damage_is_reported_not_skipped(tmp_path):
 
 
 def test_progress_is_reported(tmp_path):
-    """Bytes done and in all, up to the last block."""
+    """Bytes done and in all, from none up to the last block."""
     bits = recordings.walk()
     reports = []
     with recordings.record(tmp_path / "run", bits) as run:
         analysis.scan(run, [analysis.FreezeOnset()], progress=lambda done, total: reports.append((done, total)))
 
-    assert reports == [(min(rows, 23) * 150 * 128, bits.nbytes) for rows in (7, 14, 21, 28)]
+    assert reports == [(min(rows, 23) * 150 * 128, bits.nbytes) for rows in (0, 7, 14, 21, 28)]
 
 
 def test_memory_is_bounded_by_the_block(tmp_path, monkeypatch):

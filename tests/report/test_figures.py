@@ -98,9 +98,16 @@ def test_names_and_titles_are_escaped():
 
 def test_histogram_counts_every_token_that_moved(found):
     """On either axis the bars hold all of them."""
-    figure = next(one for one in report.figures.figures(found) if one.name == "freeze-onset")
+    figure = next(one for one in report.figures(found) if one.name == "freeze-onset")
     for axis in ("linear", "log"):
         assert sum(figure.hover[axis]["counts"]) == np.count_nonzero(found.onset)
+
+
+def test_a_notebook_shows_a_figure(found):
+    """As the file of the same name, on a linear axis."""
+    files = report.svg_files(found)
+    for figure in report.figures(found):
+        assert figure._repr_svg_() == files[f"{figure.name}.svg"]
 
 
 @pytest.mark.parametrize(

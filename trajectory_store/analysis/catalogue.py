@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from ..progress import Progress
 from ..run import Run
 from .activity import SystemActivity
 from .adam import books_of
@@ -19,7 +20,7 @@ from .holes import DistinctRows
 from .norms import Displacement, DisplacementNorms
 from .phases import FiveStates, LatticeOrThermal, PhaseOfMoves, Phases, Regimes, Scheme
 from .radial import RadialMotion
-from .scanning import Analysis, Progress, scan
+from .scanning import Analysis, scan
 
 Columns = Mapping[str, npt.NDArray[Any]]
 

@@ -18,15 +18,13 @@ import numpy.typing as npt
 
 from ..chunks import TILE_ROW_BYTES
 from ..errors import SeriesNotFoundError, UsageError
+from ..progress import Meter, Progress
 from ..run import LazySeries
 from .arrays import Recorded, as_series
 from .tile import Tile
 
 BITS_DTYPES = ("bfloat16", "uint16")
 """What the bits of a bfloat16 series are stored as: uint16 is how the notebooks' own files hold them."""
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes scanned so far and in all."""
 
 _N_AXES = 3
 _SLAB_ENTRIES = 1 << 18
@@ -206,6 +204,7 @@ def _run(
     keep = workers.share_memory and any(analysis.needs.whole_block for analysis in analyses)
     halos: list[npt.NDArray[Any] | None] = [None] * len(tiles)
     n_rows, size = len(extent.steps), main.block_rows
+    meter = Meter(n_rows * main.spec.row_bytes, progress)
     for start in range(0, n_rows, size):
         stop = min(start + size, n_rows)
         jobs = [_Job(named, start, stop, tile, halo) for tile, halo in zip(tiles, halos, strict=True)]
@@ -216,8 +215,7 @@ def _run(
             parts = [(place, answers[index]) for one in done for place, answers in one.parts]
             accumulator.update(block, [part for part in parts if part[1] is not None])
         del done, block, parts  # or they would be held while the next block is read
-        if progress is not None:
-            progress(stop * main.spec.row_bytes, n_rows * main.spec.row_bytes)
+        meter.add((stop - start) * main.spec.row_bytes)
 
 
 def tile_tokens(extent: Extent) -> int:

@@ -34,6 +34,16 @@ class Figure:
     hover: Mapping[str, Any]
     has_log: bool = True
 
+    def svg(self, *, is_log: bool = False) -> str:
+        """A drawing that stands on its own, on a white ground."""
+        drawn = self.draw(WIDE, is_log)
+        at = drawn.index("</title>") + len("</title>")
+        ground = f'<style>{figure_style()}</style><rect width="100%" height="100%" fill="#ffffff"/>'
+        return drawn[:at] + ground + drawn[at:]
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
 
 def figures(found: Findings) -> list[Figure]:
     """Every figure there is data for, in the order of the page."""
@@ -46,10 +56,7 @@ def svg_files(found: Findings) -> dict[str, str]:
     files = {}
     for figure in figures(found):
         for is_log in (False, True) if figure.has_log else (False,):
-            drawn = figure.draw(WIDE, is_log)
-            at = drawn.index("</title>") + len("</title>")
-            ground = f'<style>{figure_style()}</style><rect width="100%" height="100%" fill="#ffffff"/>'
-            files[f"{figure.name}{'-log' if is_log else ''}.svg"] = drawn[:at] + ground + drawn[at:]
+            files[f"{figure.name}{'-log' if is_log else ''}.svg"] = figure.svg(is_log=is_log)
     return files
 
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from .. import analysis
 from ..analysis.phases import Regimes
-from ..analysis.scanning import Progress, check_series
+from ..analysis.scanning import check_series
 from ..errors import UsageError
+from ..progress import Progress
 from ..run import LazySeries, Run
 from ..source import folder_bytes
 from .bins import StepBins, bins_of
