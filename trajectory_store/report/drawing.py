@@ -1,13 +1,21 @@
-"""The forms in which a figure becomes a file: the same drawing as SVG, or rendered as PNG."""
+"""The forms in which a chart becomes a file: the same drawing as SVG, or rendered as PNG."""
 
 from collections.abc import Callable
 
 from ..errors import UsageError
+from .style import figure_style
 
 FORMS = ("svg", "png")
 
 PIXELS_A_UNIT = 2.5
 """880 units become 2,200 pixels: 300 dpi over 186 mm, the width of a journal's page."""
+
+
+def standalone(chart: str) -> str:
+    """A chart's SVG with its own rules, on a white ground: what a file needs and a page has."""
+    at = chart.index("</title>") + len("</title>")
+    ground = f'<style>{figure_style()}</style><rect width="100%" height="100%" fill="#ffffff"/>'
+    return chart[:at] + ground + chart[at:]
 
 
 def renderer(form: str) -> Callable[[str], bytes]:

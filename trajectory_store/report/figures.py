@@ -10,10 +10,10 @@ import numpy.typing as npt
 from . import heatmap
 from .bins import Steps, Values, binned
 from .charts import Curve, area_chart, histogram, line_chart, onset_edges
+from .drawing import standalone
 from .findings import Findings
 from .frame import WIDE, Size, percent
 from .motion import HEAT_LIMIT
-from .style import figure_style
 from .tokens import printable, shortened
 from .worldlines import worldline_chart
 
@@ -36,10 +36,7 @@ class Figure:
 
     def svg(self, *, is_log: bool = False) -> str:
         """A drawing that stands on its own, on a white ground."""
-        drawn = self.draw(WIDE, is_log)
-        at = drawn.index("</title>") + len("</title>")
-        ground = f'<style>{figure_style()}</style><rect width="100%" height="100%" fill="#ffffff"/>'
-        return drawn[:at] + ground + drawn[at:]
+        return standalone(self.draw(WIDE, is_log))
 
     def _repr_svg_(self) -> str:
         return self.svg()
