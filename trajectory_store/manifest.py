@@ -15,7 +15,7 @@ from .chunks import Block, Layout
 from .errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
 from .spec import MAX_STEPS, RunSpec, check_name
 from .static import StaticArray
-from .tiles import codec_named
+from .tiles import check_name as check_codec_name
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -144,7 +144,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         raise ValueError(f"backend {value['backend']!r}")
     if value["backend"] == "memmap" and spec.steps is None:
         raise ValueError("backend 'memmap' without a number of steps")
-    codec_named(value["codec"])
+    check_codec_name(value["codec"])
     static = {}
     for name, array in value["static"].items():
         check_name(name)

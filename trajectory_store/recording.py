@@ -18,7 +18,7 @@ from .run import Run, open_run
 from .sink import Sink, SinkContext, StepCursor
 from .spec import RunSpec, Series
 from .static import checked_static
-from .tiles import codec_named
+from .tiles import check_name as check_codec_name
 from .writer_lock import WriterLock
 from .zarr_sink import ZarrSink
 
@@ -65,7 +65,7 @@ def create(
     spec = RunSpec(dict(series), steps)
     _one_of("backend", backend, BACKENDS)
     _one_of("durability", durability, DURABILITIES)
-    codec_named(codec)
+    check_codec_name(codec)
     if backend == "memmap" and steps is None:
         raise UsageError("backend 'memmap' reserves the whole run's space, so it needs steps=; 'zarr' does without")
     if block_steps is None:

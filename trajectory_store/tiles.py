@@ -45,19 +45,22 @@ class TileCodec(Protocol):
 
 @dataclass(frozen=True)
 class TemporalCodec:
-    """Temporal delta, zstd, CRC-32C: the default."""
+    """Temporal delta, zstd, CRC-32C: the default. `with_motion` is for tiles of bfloat16."""
+
+    with_motion: bool = False
 
     def encode(self, tile: npt.NDArray[Any]) -> bytes:
-        return zstd.with_crc(zstd.compress(temporal.encode(tile), ZSTD_LEVEL))
+        return zstd.with_crc(zstd.compress(temporal.encode(tile, with_motion=self.with_motion), ZSTD_LEVEL))
 
     def decode(self, chunk: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DecodedTile:
-        content = zstd.decompress(zstd.without_crc(chunk), math.prod(shape) * dtype.itemsize)
-        return temporal.Decoder(content.reshape(shape[0], dtype.itemsize, *shape[1:]), dtype)
+        planes_shape = temporal.Geometry(shape, dtype.itemsize, self.with_motion).planes_shape
+        planes = zstd.decompress(zstd.without_crc(chunk), math.prod(planes_shape))
+        return temporal.Decoder(planes, shape, dtype, with_motion=self.with_motion)
 
     def zarr_codecs(self, n_axes: int, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
         del n_axes, dtype
         return [
-            {"name": temporal.NAME},
+            {"name": temporal.NAME, "configuration": {"motion": self.with_motion}},
             {"name": "bytes"},
             {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
             {"name": "crc32c"},
@@ -109,15 +112,22 @@ class PortableCodec:
 _BLOSC_LEVEL = 1
 _BLOSC_SIZES = struct.Struct("<III")  # uncompressed, block and compressed bytes, at byte 4 of a blosc-1 buffer
 
-CODECS: dict[str, TileCodec] = {"temporal": TemporalCodec(), "portable": PortableCodec()}
+CODEC_NAMES = ("temporal", "portable")
+LEAST_MOTION_TOKENS = 16
+"""A tile of fewer tokens has no motion: to store the moves would cost more than they save."""
 
 
-def codec_named(name: str) -> TileCodec:
-    """The codec of that name; SpecError where there is none."""
-    try:
-        return CODECS[name]
-    except (KeyError, TypeError):
-        raise SpecError(f"codec {name!r} is unknown; choose from {', '.join(map(repr, CODECS))}") from None
+def check_name(name: object) -> None:
+    """Raise SpecError unless there is a codec of that name."""
+    if name not in CODEC_NAMES:
+        raise SpecError(f"codec {name!r} is unknown; choose from {', '.join(map(repr, CODEC_NAMES))}")
+
+
+def codec_for(name: str, dtype: str, tile_tokens: int) -> TileCodec:
+    """The codec of that name for the tiles of a series; dtype: the series' own, such as "bfloat16"."""
+    if name == "portable":
+        return PortableCodec()
+    return TemporalCodec(with_motion=dtype == "bfloat16" and tile_tokens >= LEAST_MOTION_TOKENS)
 
 
 @dataclass(frozen=True)

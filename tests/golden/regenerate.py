@@ -23,9 +23,12 @@ STATIC = {"dead_mask": np.arange(7) % 3 == 0, "dead_indices": np.arange(130, dty
 
 
 def values(step: int) -> dict[str, np.ndarray]:
-    """What the goldens hold at a step: bit patterns that move by ones, jump, and are NaN, −0 and subnormal."""
+    """What the goldens hold at a step: bit patterns that move by ones, drift together, and are NaN, −0 and subnormal."""
     bits = (np.arange(130 * 33, dtype=np.uint32) * 15 + np.arange(130 * 33, dtype=np.uint32) % 7 * step).astype("<u2")
     bits[:4] = (0x7FC1 + step, 0x8000, 0x0001, 0xFF80)
+    drift = np.linspace(-0.02, 0.02, 33 * 128, dtype=np.float32).reshape(128, 33)
+    drift += np.float32(2**-11) * np.float32(step) * np.arange(33, dtype=np.float32)
+    bits[33 * 2 :] = (drift.view(np.uint32) >> np.uint32(16)).astype(np.uint16).reshape(-1)
     frame = {
         "W": bits.reshape(130, 33),
         "loss": np.float32(1) / np.float32(step + 3),

@@ -76,7 +76,7 @@ def sealed(run, m, name, series, n_rows):
     block = m["block_steps"]
     if series["steps"] is not None:
         block = min(block, max(1, (16 << 20) // row_bytes))
-    tile = min(shape[0], max(1, 8192 // (row_bytes // shape[0]))) if shape else None
+    tile = min(shape[0], max(1, (2 << 20) // (block * (row_bytes // shape[0])))) if shape else None
     n_tiles = -(-shape[0] // tile) if shape else 1
     chunk_shape = (block, *((tile, *shape[1:]) if shape else ()))
     out = np.empty((n_rows, *shape), dtype)
@@ -90,7 +90,8 @@ def sealed(run, m, name, series, n_rows):
             offset, size = struct.unpack_from("<QQ", index, 16 * t)
             chunk = data[offset : offset + size]
             assert struct.unpack("<I", chunk[-4:])[0] == crc32c(chunk[:-4])
-            decoded = DECODE[m["codec"]](chunk[:-4], chunk_shape, dtype)
+            motion = series["dtype"] == "bfloat16" and (tile or 0) >= 16
+            decoded = DECODE[m["codec"]](chunk[:-4], chunk_shape, dtype, motion)
             part = out[b * block : (b + 1) * block]
             if shape:
                 part = part[:, t * tile : (t + 1) * tile]
@@ -100,19 +101,55 @@ def sealed(run, m, name, series, n_rows):
     return out
 
 
-def decode_temporal(payload, shape, dtype):
-    k = dtype.itemsize
-    planes = np.frombuffer(zstd.decompress(payload), "u1").reshape(shape[0], k, -1).astype("u8")
-    z = sum(planes[:, b] << np.uint64(8 * b) for b in range(k))
+def decode_temporal(payload, shape, dtype, motion):
+    k, (n_rows, n_tokens) = dtype.itemsize, (shape if len(shape) > 1 else (*shape, 1))[:2]
+    width = int(np.prod(shape[2:], dtype=int))
+    n_values, n_moves = n_tokens * width, width if motion else 0
+    q = -(-(n_values + n_moves) // 8)
+    rows = np.frombuffer(zstd.decompress(payload), "u1").reshape(n_rows, 8 * q * k)
+    first = sum(rows[0].reshape(k, 8 * q)[b].astype("u8") << np.uint64(8 * b) for b in range(k))
+    x = np.empty((n_rows, n_values), "u8")
+    x[0] = first[:n_values].reshape(width, n_tokens).T.reshape(-1)
+    moves = np.zeros(n_moves, "u2")
     top = np.uint64(2 ** (8 * k) - 1)
-    x = z.copy()
-    for t in range(1, shape[0]):
-        d = (z[t] >> np.uint64(1)) ^ np.where(z[t] & np.uint64(1), top, np.uint64(0))
-        x[t] = (x[t - 1] + d) & top
+    for t in range(1, n_rows):
+        z = unpacked(rows[t], q, k)
+        d = (z >> np.uint64(1)) ^ np.where(z & np.uint64(1), top, np.uint64(0))
+        predicted = x[t - 1]
+        if motion:
+            moves = moves + d[n_values : n_values + n_moves].astype("u2")
+            predicted = moved(predicted.astype("u2"), np.tile(moves, n_tokens)).astype("u8")
+        x[t] = (predicted + d[:n_values]) & top
     return x.astype(f"<u{k}").view(dtype).reshape(shape)
 
 
-def decode_portable(payload, shape, dtype):
+def unpacked(row, q, k):
+    z = sum(row[8 * q * b : 8 * q * (b + 1)].astype("u8") << np.uint64(8 * b) for b in range(1, k))
+    z = np.zeros(8 * q, "u8") + z
+    start = 0
+    for s, w in ((0, 1), (1, 1), (2, 2), (4, 4)):
+        n = q * w
+        for j in range(8 // w):
+            for i in range(n):
+                z[j * n + i] |= np.uint64(((int(row[start + i]) >> (j * w)) & (2**w - 1)) << s)
+        start += n
+    return z
+
+
+def moved(x, m):
+    def usable(bits):
+        return (((bits >> 7) & 255) >= 32) & (((bits >> 7) & 255) <= 254)
+
+    def value(bits):
+        return (bits.astype("u4") << 16).view("f4")
+
+    with np.errstate(all="ignore"):
+        b = (value(x) + value(m)).view("u4")
+    rounded = ((b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype("u2")
+    return np.where(usable(x) & usable(m), rounded, x)
+
+
+def decode_portable(payload, shape, dtype, motion):
     return np.moveaxis(np.frombuffer(blosc.decompress(payload), dtype).reshape(*shape[1:], shape[0]), -1, 0)
 
 

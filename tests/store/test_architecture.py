@@ -13,8 +13,11 @@ import trajectory_store as ts
 PACKAGE = Path(ts.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"bf16", "checksum", "errors", "finding", "kernels", "progress", "recovery"},
-    {"files", "selection", "spec", "temporal", "zstd"},
+    {"bf16", "bit_planes", "checksum", "errors", "finding", "progress", "recovery"},
+    {"files", "motion", "selection", "spec", "zstd"},
+    {"compiled"},
+    {"kernels"},
+    {"temporal"},
     {"record", "safetensors_format", "sink", "source", "tiles", "writer_lock", "zarr_codec"},
     {"chunks", "journal"},
     {"journal_writer", "safetensors_source", "static", "whole_block"},

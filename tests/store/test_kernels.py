@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trajectory_store import kernels, temporal
+from trajectory_store import bf16, kernels, temporal
 
 pytest.importorskip("numba")
 
@@ -14,7 +14,7 @@ def _from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def histories(itemsize: int) -> list[np.ndarray]:
-    """Every 16-bit pattern twice, each beside every kind of neighbour; random bits; one row; one value."""
+    """Every 16-bit pattern twice, each beside every kind of neighbour; random bits; one row; one value; no row."""
     rng = np.random.default_rng(itemsize)
     every = np.arange(1 << 16, dtype=np.uint64).astype(f"u{itemsize}")
     return [
@@ -22,33 +22,82 @@ def histories(itemsize: int) -> list[np.ndarray]:
         rng.integers(0, 256, (37, 5, 3 * itemsize), dtype=np.uint8).view(f"u{itemsize}"),
         rng.integers(0, 256, (1, 2 * itemsize), dtype=np.uint8).view(f"u{itemsize}"),
         rng.integers(0, 256, (9, itemsize), dtype=np.uint8).view(f"u{itemsize}")[:, 0],
+        np.zeros((0, 3), f"u{itemsize}"),
     ]
 
 
-@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
-def test_compiled_and_numpy_encode_the_same_bytes(itemsize: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def moving(n_steps: int, n_tokens: int, width: int) -> np.ndarray:
+    """Tokens that move together, at some steps and in some dimensions, and alone; some are huge, zero or not finite."""
+    rng = np.random.default_rng(n_tokens)
+    values = rng.normal(0, 0.02, (n_tokens, width)) * 10.0 ** rng.integers(-3, 2, (n_tokens, 1))
+    rows = [bf16.from_float32(values.astype(np.float32))[0]]
+    rows[0][:: max(2, n_tokens // 3)] = rng.choice([0, 0x8000, 1, 0x7F7F, 0x7F80, 0x7FC1, 0x0FFF, 0x1000], width)
+    for _ in range(n_steps - 1):
+        shared = rng.normal(0, 3e-4, width) * (rng.random(width) < 0.8) * (rng.random() < 0.7)
+        alone = rng.normal(0, 1e-5, (n_tokens, width)) * (rng.random() < 0.5)
+        with np.errstate(all="ignore"):
+            moved = bf16.to_float32(rows[-1]) + (shared + alone).astype(np.float32)
+        rows.append(bf16.from_float32(moved)[0])
+    return np.stack(rows)
+
+
+CASES = [(history, False) for itemsize in (1, 2, 4, 8) for history in histories(itemsize)]
+CASES += [(history, True) for history in histories(2)]
+CASES += [(moving(50, *shape), True) for shape in ((64, 64), (65, 7), (16, 1), (1, 33), (2, 3))]
+
+
+@pytest.mark.parametrize(("history", "with_motion"), CASES, ids=lambda case: str(getattr(case, "shape", case)))
+def test_compiled_and_numpy_encode_the_same_bytes(
+    history: np.ndarray, with_motion: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Encoding does not depend on what is installed."""
-    for history in histories(itemsize):
-        assert kernels.kernels_for(itemsize, 0) is not None
-        compiled = temporal.encode(history)
-        with monkeypatch.context() as without:
-            without.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
-            assert kernels.kernels_for(itemsize, 0) is None
-            by_numpy = temporal.encode(history)
+    assert kernels.kernels_for(0) is not None
+    compiled = temporal.encode(history, with_motion=with_motion)
+    with monkeypatch.context() as without:
+        without.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
+        assert kernels.kernels_for(0) is None
+        by_numpy = temporal.encode(history, with_motion=with_motion)
 
-        assert by_numpy.shape == compiled.shape
-        assert by_numpy.tobytes() == compiled.tobytes()
+    assert by_numpy.shape == compiled.shape
+    assert by_numpy.tobytes() == compiled.tobytes()
 
 
-@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
-def test_rows_decoded_in_parts_by_either_are_the_rows(itemsize: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("history", "with_motion"), CASES, ids=lambda case: str(getattr(case, "shape", case)))
+def test_rows_decoded_in_parts_by_either_are_the_rows(
+    history: np.ndarray, with_motion: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A decoder that numpy began may be finished by the compiled loop, as happens when the warm-up ends."""
-    for history in histories(itemsize):
-        decoder = temporal.Decoder(temporal.encode(history), history.dtype)
-        middle = len(history) // 2
-        with monkeypatch.context() as without:
-            without.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
-            assert decoder.rows(middle).tobytes() == history[:middle].tobytes()
+    planes = temporal.encode(history, with_motion=with_motion)
+    decoder = temporal.Decoder(planes, history.shape, history.dtype, with_motion=with_motion)
+    middle = len(history) // 2
+    with monkeypatch.context() as without:
+        without.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
+        assert decoder.rows(middle).tobytes() == history[:middle].tobytes()
 
-        assert decoder.rows(len(history)).tobytes() == history.tobytes()
-        assert decoder.rows(len(history)).shape == history.shape
+    assert decoder.rows(len(history)).tobytes() == history.tobytes()
+    assert decoder.rows(len(history)).shape == history.shape
+
+
+def test_any_planes_decode_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planes that nobody encoded, whose moves are any pattern, give the same rows either way."""
+    shape = (40, 16, 5)
+    planes_shape = temporal.Geometry(shape, 2, with_motion=True).planes_shape
+    planes = np.random.default_rng(0).integers(0, 256, planes_shape, dtype=np.uint8)
+    compiled = temporal.decode(planes, shape, "<u2", with_motion=True)
+    monkeypatch.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
+    assert np.array_equal(temporal.decode(planes, shape, "<u2", with_motion=True), compiled)
+
+
+def test_flushing_subnormals_changes_no_bit() -> None:
+    """torch.set_flush_denormal changes what the processor does with subnormals, in the thread that trains."""
+    torch = pytest.importorskip("torch")
+    history = moving(50, 64, 16)
+    history[:, ::7] >>= np.uint16(7)  # subnormals and the smallest exponents
+    planes = temporal.encode(history, with_motion=True)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    try:
+        assert temporal.encode(history, with_motion=True).tobytes() == planes.tobytes()
+        assert np.array_equal(temporal.decode(planes, history.shape, "<u2", with_motion=True), history)
+    finally:
+        torch.set_flush_denormal(False)

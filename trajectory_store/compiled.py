@@ -1,0 +1,264 @@
+"""The temporal-delta codec's two loops, for numba; `kernels` imports this once enough was coded to be worth it.
+
+The same bytes as `temporal`'s numpy code, which has the explanations. Every operation is cast to the items' type, which
+is what lets LLVM vectorise the loops, and floating-point sums keep the order of the tokens.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from .motion import FIRST_USABLE, LEAST_CHANGED, N_USABLE, WEIGHT_CEILING, WEIGHT_FLOOR
+
+_u8, _u16, _u32, _f32 = np.uint8, np.uint16, np.uint32, np.float32
+_FIRST, _N = _u16(FIRST_USABLE), _u16(N_USABLE)
+_FLOOR, _CEILING = _u16(WEIGHT_FLOOR), _u16(WEIGHT_CEILING)
+
+_compiled: Any = numba.njit(nogil=True, cache=True)
+_inlined: Any = numba.njit(nogil=True, inline="always")
+
+
+@_compiled
+def encode(patterns: Any, planes: Any, with_motion: Any) -> None:
+    """patterns (n, tokens, width) → planes (n, row bytes), every byte of them."""
+    n, n_tokens, width = patterns.shape
+    n_values = n_tokens * width
+    item = patterns.dtype.type
+    sign = item(patterns.itemsize * 8 - 1)
+    q = planes.shape[1] // (8 * patterns.itemsize)
+    rows = patterns.reshape(n, n_values)
+    zigzag = np.zeros(8 * q, patterns.dtype)
+    moves, old_moves, values = np.zeros(width, np.uint16), np.zeros(width, np.uint16), np.zeros(width, np.float32)
+    sums, counts = np.empty((2, width), np.float32), np.empty((2, width), np.uint32)
+    planes[0, :] = _u8(0)
+    for token in range(n_tokens):
+        for i in range(width):
+            for byte in range(patterns.itemsize):
+                planes[0, byte * 8 * q + i * n_tokens + token] = _u8(patterns[0, token, i] >> item(8 * byte))
+    for t in range(1, n):
+        if _are_equal(rows[t], rows[t - 1]) and not _has_any(old_moves):
+            planes[t, :] = _u8(0)
+            continue
+        if with_motion and _estimate(patterns[t - 1], patterns[t], moves, values, sums, counts):
+            for token in range(n_tokens):
+                was, now, out = patterns[t - 1, token], patterns[t, token], zigzag[token * width : (token + 1) * width]
+                for i in range(width):
+                    delta = item(now[i] - item(_predicted(was[i], moves[i], values[i])))
+                    out[i] = item(item(delta << item(1)) ^ item(item(0) - item(delta >> sign)))
+        else:
+            row, before = rows[t], rows[t - 1]
+            for i in range(n_values):
+                delta = item(row[i] - before[i])
+                zigzag[i] = item(item(delta << item(1)) ^ item(item(0) - item(delta >> sign)))
+        if with_motion:
+            for i in range(width):
+                change = _u16(moves[i] - old_moves[i])
+                zigzag[n_values + i] = item(_u16(change << _u16(1)) ^ _u16(_u16(0) - _u16(change >> _u16(15))))
+                old_moves[i] = moves[i]
+        _pack(zigzag, planes[t], q)
+
+
+@_compiled
+def decode(planes: Any, items: Any, n_tokens: Any, width: Any, start: Any, stop: Any, with_motion: Any) -> None:
+    """Rows [start, stop) of items (n, 8q), whose memory is that of planes (n, row bytes); rows before are done."""
+    n_values = n_tokens * width
+    item = items.dtype.type
+    q = items.shape[1] // 8
+    zigzag = np.zeros(8 * q, items.dtype)
+    zigzag_is_clear = True
+    values = np.zeros(width, np.float32)
+    if start == 0 and stop > 0:
+        first, row = planes[0].copy(), items[0]
+        row[:] = item(0)
+        for token in range(n_tokens):
+            for i in range(width):
+                merged = item(0)
+                for byte in range(items.itemsize):
+                    merged = item(merged | item(item(first[byte * 8 * q + i * n_tokens + token]) << item(8 * byte)))
+                row[token * width + i] = merged
+        start = 1
+    for t in range(start, stop):
+        row, before = items[t], items[t - 1]
+        is_still = not _has_any(planes[t])
+        if not (is_still and zigzag_is_clear):
+            _unpack(planes[t], zigzag, q)
+            zigzag_is_clear = is_still
+        has_moves = False
+        if with_motion:
+            for i in range(n_values, n_values + width):
+                delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
+                row[i] = item(before[i] + delta)
+                has_moves |= row[i] != item(0)
+        if has_moves:
+            moves = row[n_values : n_values + width]
+            for i in range(width):
+                values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
+            for token in range(n_tokens):
+                at = token * width
+                was, now, code = before[at : at + width], row[at : at + width], zigzag[at : at + width]
+                for i in range(width):
+                    delta = item(item(code[i] >> item(1)) ^ item(item(0) - item(code[i] & item(1))))
+                    now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
+        elif is_still:
+            for i in range(n_values):
+                row[i] = before[i]
+        else:
+            for i in range(n_values):
+                delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
+                row[i] = item(before[i] + delta)
+
+
+# Bulk motion: `motion` has the explanations.
+
+
+@_inlined
+def _value(bits: Any) -> Any:
+    return _u32(_u32(bits) << _u32(16)).view(np.float32)
+
+
+@_inlined
+def _rounded(value: Any) -> Any:
+    bits = _u32(_f32(value).view(np.uint32))
+    return _u16(_u32(bits + _u32(0x7FFF) + _u32(_u32(bits >> _u32(16)) & _u32(1))) >> _u32(16))
+
+
+@_inlined
+def _exponent(bits: Any) -> Any:
+    return _u16(_u16(_u16(bits) >> _u16(7)) & _u16(0xFF))
+
+
+@_inlined
+def _is_usable(bits: Any) -> Any:
+    return _u16(_exponent(bits) - _FIRST) < _N
+
+
+@_inlined
+def _predicted(before: Any, move: Any, value: Any) -> Any:
+    moved = _rounded(_f32(_value(before) + value))
+    return moved if _is_usable(before) and _is_usable(move) else _u16(before)
+
+
+@_compiled
+def _estimate(before: Any, after: Any, moves: Any, values: Any, sums: Any, counts: Any) -> Any:
+    """Fill `moves` and their `values` for one row; False where there are none."""
+    n_tokens, width = before.shape
+    n_unchanged, n_hits = counts[0], counts[1]
+    total, total_weight = sums[0], sums[1]
+    moves[:] = _u16(0)
+    n_unchanged[:] = _u32(0)
+    for token in range(n_tokens):
+        was, now = before[token], after[token]
+        for i in range(width):
+            n_unchanged[i] = _u32(n_unchanged[i] + _u32(was[i] == now[i]))
+    n_changed = n_tokens * width
+    for i in range(width):
+        n_changed -= np.int64(n_unchanged[i])
+    if n_changed * LEAST_CHANGED < n_tokens * width:
+        return False
+    sums[:] = _f32(0)
+    for token in range(n_tokens):
+        was, now = before[token], after[token]
+        for i in range(width):
+            is_usable = _is_usable(was[i]) and _is_usable(now[i])
+            exponent = min(max(max(_exponent(was[i]), _exponent(now[i])), _FLOOR), _CEILING)
+            weight = _u32(_u32(_u32(3 * 127) - _u32(_u32(2) * _u32(exponent))) << _u32(23)).view(np.float32)
+            weight = weight if is_usable else _f32(0)
+            move = _f32(_value(now[i]) - _value(was[i])) if is_usable else _f32(0)
+            total[i] += _f32(weight * move)
+            total_weight[i] += weight
+    for i in range(width):
+        move = _rounded(_f32(total[i] / total_weight[i])) if total_weight[i] > _f32(0) else _u16(0)
+        moves[i] = move if _is_usable(move) else _u16(0)
+        values[i] = _value(moves[i])
+    n_hits[:] = _u32(0)
+    for token in range(n_tokens):
+        was, now = before[token], after[token]
+        for i in range(width):
+            n_hits[i] = _u32(n_hits[i] + _u32(_predicted(was[i], moves[i], values[i]) == now[i]))
+    has_moves = False
+    for i in range(width):
+        if n_hits[i] <= n_unchanged[i]:
+            moves[i], values[i] = _u16(0), _f32(0)
+        has_moves |= moves[i] != _u16(0)
+    return has_moves
+
+
+# Bit planes: `bit_planes` has the explanations.
+
+
+@_compiled
+def _pack(items: Any, planes: Any, q: Any) -> None:
+    item = items.dtype.type
+    used = item(0)
+    for i in range(8 * q):
+        used |= items[i]
+    _pack_group(items, used, planes[:q], 0, 1)
+    _pack_group(items, used, planes[q : 2 * q], 1, 1)
+    _pack_group(items, used, planes[2 * q : 4 * q], 2, 2)
+    _pack_group(items, used, planes[4 * q : 8 * q], 4, 4)
+    for byte in range(1, items.itemsize):
+        plane = planes[byte * 8 * q : (byte + 1) * 8 * q]
+        if item(used >> item(8 * byte)) & item(0xFF):
+            for i in range(8 * q):
+                plane[i] = _u8(items[i] >> item(8 * byte))
+        else:
+            plane[:] = _u8(0)
+
+
+@_inlined  # so that shift and width are constants of the loops
+def _pack_group(items: Any, used: Any, plane: Any, shift: Any, width: Any) -> None:
+    item = items.dtype.type
+    mask, n = item((1 << width) - 1), len(plane)
+    if item(used >> item(shift)) & mask:
+        for i in range(n):
+            plane[i] = _u8(item(items[i] >> item(shift)) & mask)
+        for at in range(1, 8 // width):
+            part = items[at * n : (at + 1) * n]
+            for i in range(n):
+                plane[i] |= _u8(_u8(item(part[i] >> item(shift)) & mask) << _u8(at * width))
+    else:
+        plane[:] = _u8(0)
+
+
+@_compiled
+def _unpack(planes: Any, items: Any, q: Any) -> None:
+    item = items.dtype.type
+    items[:] = item(0)
+    for byte in range(1, items.itemsize):
+        plane = planes[byte * 8 * q : (byte + 1) * 8 * q]
+        if _has_any(plane):
+            for i in range(8 * q):
+                items[i] |= item(item(plane[i]) << item(8 * byte))
+    if _has_any(planes[: 8 * q]):
+        _unpack_group(planes[:q], items, 0, 1)
+        _unpack_group(planes[q : 2 * q], items, 1, 1)
+        _unpack_group(planes[2 * q : 4 * q], items, 2, 2)
+        _unpack_group(planes[4 * q : 8 * q], items, 4, 4)
+
+
+@_inlined
+def _unpack_group(plane: Any, items: Any, shift: Any, width: Any) -> None:
+    item = items.dtype.type
+    mask, n = _u8((1 << width) - 1), len(plane)
+    if _has_any(plane):
+        for at in range(8 // width):
+            part, skipped = items[at * n : (at + 1) * n], _u8(at * width)
+            for i in range(n):
+                part[i] |= item(item(_u8(plane[i] >> skipped) & mask) << item(shift))
+
+
+@_compiled
+def _has_any(items: Any) -> Any:
+    found = items.dtype.type(0)
+    for i in range(len(items)):
+        found |= items[i]
+    return found != items.dtype.type(0)
+
+
+@_compiled
+def _are_equal(one: Any, other: Any) -> Any:
+    differing = one.dtype.type(0)
+    for i in range(len(one)):
+        differing |= one[i] ^ other[i]
+    return differing == one.dtype.type(0)
