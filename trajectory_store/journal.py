@@ -23,6 +23,7 @@ from .record import Gap, Record
 from .spec import RunSpec
 
 FOLDER = "journal"
+_CHECKSUM_BYTES = 1 << 16  # stays in a core's cache
 _NAME_DIGITS = 12
 
 
@@ -165,8 +166,18 @@ class Segment:
 
     def _flawed_series(self, offset: int, head: Record) -> Iterator[str]:
         for name, (start, crc) in head.rows.items():
-            if crc32c(self._read(offset + start, self._spec.series[name].row_bytes)) != crc:
+            if self._checksum(offset + start, self._spec.series[name].row_bytes) != crc:
                 yield name
+
+    def _checksum(self, offset: int, size: int) -> int:
+        """The CRC-32C of the bytes there, fewer at the end of the file, through one small buffer."""
+        buffer = np.empty(min(size, _CHECKSUM_BYTES), dtype=np.uint8)
+        crc = 0
+        with files.storage_errors("read", self.path):
+            while size and (n_read := os.preadv(self._file.fileno(), [buffer[:size]], offset)):
+                crc = crc32c(buffer[:n_read], crc)
+                offset, size = offset + n_read, size - n_read
+        return crc
 
     def _read(self, offset: int, size: int) -> bytes:
         with files.storage_errors("read", self.path):
