@@ -10,6 +10,7 @@ from report_runs import record, walking_bits
 
 import trajectory_store as ts
 from trajectory_store import analysis, report
+from trajectory_store.analysis.paths import project
 from trajectory_store.report import bins, charts, frame, heatmap, motion, png, worldlines
 
 SIZE = frame.Size(300, 200, 50, 30)
@@ -190,7 +191,7 @@ def test_projection_keeps_distances_in_a_plane():
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(8, 2)))[0].T
     points = (rng.normal(size=(3, 20, 2)) * [5, 1]) @ basis + 7
-    places, share = worldlines.project(points)
+    places, share = project(points)
     distances = np.linalg.norm(points[:, 1:] - points[:, :1], axis=-1)
     np.testing.assert_allclose(np.linalg.norm(places[:, 1:] - places[:, :1], axis=-1), distances)
     assert share[0] > share[1]
@@ -201,8 +202,8 @@ def test_projection_leaves_gaps():
     """A point with a NaN has no place; without any point nothing has."""
     points = np.random.default_rng(0).normal(size=(2, 5, 3))
     points[0, 2, 1] = np.nan
-    assert np.argwhere(np.isnan(worldlines.project(points)[0]).any(axis=-1)).tolist() == [[0, 2]]
-    assert np.isnan(worldlines.project(points * np.nan)[0]).all()
+    assert np.argwhere(np.isnan(project(points)[0]).any(axis=-1)).tolist() == [[0, 2]]
+    assert np.isnan(project(points * np.nan)[0]).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9, 100])
@@ -216,5 +217,5 @@ def test_worldlines_are_of_different_tokens(n):
 def test_worldlines_begin_and_end_with_the_run(found):
     """Rows are read at the sampled steps, from the first to the last."""
     lines = found.worldlines
-    assert lines.steps[[0, -1]].tolist() == [0, 59]
-    assert lines.places.shape == (9, len(lines.steps), 2)
+    assert lines.ways.steps[[0, -1]].tolist() == [0, 59]
+    assert lines.ways.places.shape == (9, len(lines.ways.steps), 2)

@@ -9,6 +9,7 @@ They take a run, one of its series, a safetensors file opened as a run, a Memory
 from . import lattice
 from .activity import Activity, SystemActivity, activity
 from .adam import AdamAccounting, AdamBooks, adam_accounting
+from .aggregates import Aggregates, MoveAggregates, aggregates
 from .bulk import Alignment, BulkCorrelation, VelocityCosine, bulk, velocity
 from .cloud import Cloud, CloudOf, Separation, cloud, separation
 from .divergence import Divergence, divergence
@@ -25,7 +26,10 @@ from .freezing import (
     stumbles,
 )
 from .holes import BlackHoles, DistinctRows, UniqueRows, black_holes, unique_rows
+from .likeness import Likeness, likeness
 from .norms import Displacement, DisplacementNorms, displacement
+from .paths import Paths, paths
+from .phase_space import PhaseSpace, UpdatesInCells, phase_space
 from .phases import (
     FiveStates,
     LatticeOrThermal,
@@ -40,12 +44,15 @@ from .phases import (
 )
 from .radial import Radial, RadialMotion, radial
 from .scanning import scan
+from .vectors import Autocorrelation, Sky, autocorrelation, sky
 
 __all__ = [
     "Activity",
     "AdamAccounting",
     "AdamBooks",
+    "Aggregates",
     "Alignment",
+    "Autocorrelation",
     "BlackHoles",
     "BulkCorrelation",
     "Cloud",
@@ -60,21 +67,29 @@ __all__ = [
     "LastAbove",
     "LatticeOrThermal",
     "Lifecycles",
+    "Likeness",
+    "MoveAggregates",
+    "Paths",
     "PhaseOfMoves",
+    "PhaseSpace",
     "Phases",
     "Radial",
     "RadialMotion",
     "Regimes",
     "Reheating",
     "Separation",
+    "Sky",
     "StillRuns",
     "Stillness",
     "Stumbles",
     "SystemActivity",
     "UniqueRows",
+    "UpdatesInCells",
     "VelocityCosine",
     "activity",
     "adam_accounting",
+    "aggregates",
+    "autocorrelation",
     "black_holes",
     "bulk",
     "cloud",
@@ -84,11 +99,15 @@ __all__ = [
     "freeze_onset",
     "lattice",
     "lifecycles",
+    "likeness",
+    "paths",
+    "phase_space",
     "phases",
     "radial",
     "reheating",
     "scan",
     "separation",
+    "sky",
     "stillness",
     "stumbles",
     "unique_rows",

@@ -69,13 +69,18 @@ def books_of(
     recorded: Recorded, m: str = "m", v: str = "v", given: Mapping[str, float | None] | None = None
 ) -> "AdamBooks":
     """The analysis behind `adam_accounting`, with the run's own hyperparameters where none are given."""
+    wanted = {name: (given or {}).get(name) for name in ATTRIBUTES}
+    return AdamBooks(m, v, **hyperparameters(recorded, wanted, "adam accounting"))
+
+
+def hyperparameters(recorded: Recorded, given: Mapping[str, float | None], wants: str) -> dict[str, float]:
+    """Each of the named values as given, else as the run's attributes have it; UsageError names those missing."""
     known = _from_attributes(recorded)
-    chosen = {name: value for name in ATTRIBUTES if (value := (given or {}).get(name)) is not None}
-    chosen = {**{name: known[name] for name in ATTRIBUTES if name in known}, **chosen}
-    missing = [name for name in ATTRIBUTES if name not in chosen]
+    chosen = {name: known.get(name) if value is None else value for name, value in given.items()}
+    missing = [name for name, value in chosen.items() if value is None]
     if missing:
-        raise UsageError(f"adam accounting needs {', '.join(missing)}: the run's attributes do not say, so give them")
-    return AdamBooks(m, v, **chosen)
+        raise UsageError(f"{wants} needs {', '.join(missing)}: the run's attributes do not say, so give them")
+    return {name: float(value) for name, value in chosen.items() if value is not None}
 
 
 def _from_attributes(recorded: Recorded) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from ..progress import Progress
 from ..run import Run
 from .activity import SystemActivity
 from .adam import books_of
+from .aggregates import MoveAggregates
 from .bulk import BulkCorrelation, VelocityCosine
 from .cloud import Cloud, CloudOf, Separation, dead_mask
 from .divergence import divergence
 from .freezing import FirstBelow, FreezeOnset, LastAbove, StillRuns
 from .holes import DistinctRows
 from .norms import Displacement, DisplacementNorms
+from .phase_space import updates_of
 from .phases import FiveStates, LatticeOrThermal, PhaseOfMoves, Phases, Regimes, Scheme
 from .radial import RadialMotion
 from .scanning import Analysis, scan
@@ -117,6 +119,7 @@ CATALOGUE: dict[str, Entry] = {
         lambda found: dict(zip(found[0].names[1:], found[0].lifecycles().last_steps.T, strict=True)),
     ),
     "displacement": Entry("step", _only(DisplacementNorms), _displacement_columns),
+    "aggregates": Entry("step", _only(MoveAggregates), _own("frozen", "within_one", "l1", "l2", "linf")),
     "stillness": Entry("step", _only(StillRuns), _own("movers")),
     "phases": Entry("step", _phases, _phase_columns),
     "reheating": Entry(
@@ -134,8 +137,9 @@ CATALOGUE: dict[str, Entry] = {
         lambda run, _series, _scheme: [books_of(run)],
         _own("equal", "within_one", "largest_error", "thrust", "move"),
     ),
+    "phase_space": Entry("step", lambda run, _series, _scheme: [updates_of(run)], _own("median", "beyond", "hopped")),
 }
-"""All but `divergence`, which takes two runs, and `black_holes`, which takes steps."""
+"""All that need nothing but a run; `divergence`, which takes two, is beside them."""
 
 NAMES = (*CATALOGUE, "divergence")
 

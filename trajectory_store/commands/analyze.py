@@ -7,8 +7,9 @@ import click
 from . import terminal
 
 ANALYSES = (
-    *("freeze_onset", "cohort_onset", "stumbles", "lifecycles", "displacement", "stillness", "phases", "reheating"),
-    *("activity", "cloud", "separation", "unique_rows", "bulk", "velocity", "radial", "adam_accounting", "divergence"),
+    *("freeze_onset", "cohort_onset", "stumbles", "lifecycles", "displacement", "aggregates", "stillness", "phases"),
+    *("reheating", "activity", "cloud", "separation", "unique_rows", "bulk", "velocity", "radial", "adam_accounting"),
+    *("phase_space", "divergence"),
 )
 """The names of `analysis.catalogue`, spelled out so that --help needs nothing else."""
 

@@ -248,8 +248,8 @@ def _cloud(found: Findings) -> Figure:
 def _worldlines(found: Findings) -> Figure:
     title = "Worldlines"
     lines = found.worldlines
-    names = [token_label(found, row) for row in lines.tokens.tolist()]
-    ids = [str(found.ids[row]) for row in lines.tokens.tolist()]
+    names = [token_label(found, row) for row in lines.ways.tokens.tolist()]
+    ids = [str(found.ids[row]) for row in lines.ways.tokens.tolist()]
 
     def draw(size: Size, is_log: bool) -> str:
         del is_log
@@ -257,11 +257,11 @@ def _worldlines(found: Findings) -> Figure:
 
     hover = {
         "kind": "ways",
-        "steps": lines.steps.tolist(),
+        "steps": lines.ways.steps.tolist(),
         "names": names,
-        "onset": found.onset[lines.tokens].tolist(),
-        "x": [numbers(way[:, 0]) for way in lines.places],
-        "y": [numbers(way[:, 1]) for way in lines.places],
+        "onset": found.onset[lines.ways.tokens].tolist(),
+        "x": [numbers(way[:, 0]) for way in lines.ways.places],
+        "y": [numbers(way[:, 1]) for way in lines.ways.places],
     }
     note = (
         "The ways of a few tokens from their first step (ring) to their last (dot), in the plane of their first two"

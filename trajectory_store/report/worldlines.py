@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .. import bf16
+from ..analysis.paths import Paths, paths
 from ..run import LazySeries
 from .bins import StepBins, Values, bins_of
 from .frame import Frame, Scale, Size, legend, points, spread, value_range
@@ -19,15 +19,10 @@ _LABEL_GAP = 15
 
 @dataclass(frozen=True)
 class Worldlines:
-    """steps: (n,) int64. tokens: rows of the series. groups: an index into `GROUPS` for each. places: (tokens, n, 2),
-    NaN where an entry is not finite. share: of the variance, on each axis.
-    """
+    """The ways of some tokens at some steps, and an index into `GROUPS` for each token."""
 
-    steps: npt.NDArray[np.int64]
-    tokens: npt.NDArray[np.intp]
+    ways: Paths
     groups: tuple[int, ...]
-    places: Values
-    share: tuple[float, float]
 
 
 def choose(onset: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], tuple[int, ...]]:
@@ -44,9 +39,7 @@ def trace(series: LazySeries, onset: npt.NDArray[np.int64]) -> Worldlines:
     tokens, groups = choose(onset)
     recorded = series.steps
     rows = _sampled(recorded, bins_of(int(recorded[0]), int(recorded[-1])))
-    bits = _read(series, rows, tokens)
-    places, share = project(bf16.to_float64(bits.transpose(1, 0, 2)))
-    return Worldlines(recorded[rows], tokens, groups, places, share)
+    return Worldlines(paths(series, tokens, rows=rows), groups)
 
 
 def _sampled(steps: npt.NDArray[np.int64], bins: StepBins) -> npt.NDArray[np.intp]:
@@ -55,57 +48,17 @@ def _sampled(steps: npt.NDArray[np.int64], bins: StepBins) -> npt.NDArray[np.int
     return np.unique(np.clip(np.searchsorted(steps, wanted), 0, len(steps) - 1))
 
 
-def _read(series: LazySeries, rows: npt.NDArray[np.intp], tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.uint16]:
-    size, parts = series.block_rows, []
-    for start in range(0, len(series), size):
-        chosen = rows[(rows >= start) & (rows < start + size)]
-        if len(chosen):
-            parts.append(series.bits[start : int(chosen[-1]) + 1, tokens.tolist()][chosen - start])
-    return np.concatenate(parts)
-
-
-def project(points: Values) -> tuple[Values, tuple[float, float]]:
-    """The first two principal components of points (…, dim) about their mean, and their shares of the variance.
-
-    A component points the way the points went, from the first along the axis before the last to the last; where they
-    went nowhere its largest loading is positive: a picture that never flips.
-    """
-    flat = points.reshape(-1, points.shape[-1])
-    whole = np.isfinite(flat).all(axis=1)
-    places = np.full((len(flat), 2), np.nan)
-    share = np.zeros(2)
-    if whole.any():
-        centred = flat[whole] - flat[whole].mean(axis=0)
-        values, vectors = np.linalg.eigh(centred.T @ centred)
-        axes = vectors[:, ::-1][:, :2]
-        axes = axes * _signs(axes, points)
-        n = axes.shape[1]  # 1 where the tokens are numbers
-        places[whole] = 0.0
-        places[whole, :n] = centred @ axes
-        total = values.sum()
-        share[:n] = values[::-1][:n] / total if total > 0 else 0.0
-    return places.reshape(*points.shape[:-1], 2), (float(share[0]), float(share[1]))
-
-
-def _signs(axes: Values, points: Values) -> Values:
-    ways = (points[..., -1, :] - points[..., 0, :]).reshape(-1, points.shape[-1])
-    ways = ways[np.isfinite(ways).all(axis=1)]
-    net = ways.sum(axis=0) @ axes
-    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
-    return np.where(np.where(net != 0, net, largest) < 0, -1.0, 1.0)
-
-
 def worldline_chart(title: str, lines: Worldlines, names: Sequence[str], size: Size) -> str:
     """Each way as a line from a hollow point to a full one, one scale on both axes, named at the right."""
     top, right = size.top + (40 if size.is_narrow else 22), 74 if size.is_narrow else size.right + 22
     size = replace(size, height=size.height + 140, right=right, top=top)
-    x, y = _equal_scales(lines.places, size)
+    x, y = _equal_scales(lines.ways.places, size)
     frame = Frame(title, size, x, y)
-    first, second = (f"component {axis + 1}, {lines.share[axis] * 100:.0f} % of the variance" for axis in range(2))
+    first, second = (f"component {axis + 1}, {lines.ways.share[axis] * 100:.0f} % of the variance" for axis in range(2))
     frame.axes(first, second)
     legend(frame, [(GROUPS[index], f"dot group{index}") for index in sorted(set(lines.groups))])
     ends = []
-    for way, group in zip(lines.places, lines.groups, strict=True):
+    for way, group in zip(lines.ways.places, lines.groups, strict=True):
         px, py = x(way[:, 0]), y(way[:, 1])
         frame.add(f'<path class="line thin group{group}" d="{points(px, py)}"/>')
         whole = np.flatnonzero(np.isfinite(px))

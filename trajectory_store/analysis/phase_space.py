@@ -1,0 +1,114 @@
+"""Adam's phase space: is an update long enough to hop to the next weight that bfloat16 has?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import bf16
+from .adam import hyperparameters
+from .arrays import Recorded
+from .scanning import Block, Extent, Needs, scan
+from .tile import Tile
+
+Ratios = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+"""(rows, tokens × dim) the ratio of each entry, and (rows,) the entries that hopped."""
+
+
+@dataclass(frozen=True)
+class PhaseSpace:
+    """Where the entries lie beside the line |m| = ULP(W) (√v + ε) / η, on which an update is one ULP long; each (n,).
+
+    median: of |m| η / (ULP(W[t−1]) (√v + ε)) over all entries, float32, NaN where one is not finite. beyond: entries
+    with a ratio above 1, hopped: those whose bits differ from the step before, int64; of `n_entries`.
+    """
+
+    steps: npt.NDArray[np.int64]
+    n_entries: int
+    median: npt.NDArray[np.float32]
+    beyond: npt.NDArray[np.int64]
+    hopped: npt.NDArray[np.int64]
+
+
+def phase_space(
+    recorded: Recorded,
+    series: str = "W",
+    *,
+    m: str = "m",
+    v: str = "v",
+    learning_rate: float | None = None,
+    epsilon: float | None = None,
+    **how: Any,
+) -> PhaseSpace:
+    """The update that m and v stand for, in ULPs of the weight: |m| η / (ULP(W[t−1]) (√v + ε)), at steps t ≥ 1.
+
+    m, v: the names of Adam's recorded states after update t, taken without bias correction. Hyperparameters are the
+    run's attributes, also within its attribute "config", unless given; UsageError where they or the states are missing.
+    Memory: a block of float32. `how`: threads and executor, as for `scan`.
+    """
+    result: PhaseSpace = scan(recorded, [updates_of(recorded, m, v, learning_rate, epsilon)], series=series, **how)[0]
+    return result
+
+
+def updates_of(
+    recorded: Recorded, m: str = "m", v: str = "v", learning_rate: float | None = None, epsilon: float | None = None
+) -> "UpdatesInCells":
+    """The analysis behind `phase_space`, with the run's own hyperparameters where none are given."""
+    given = {"learning_rate": learning_rate, "epsilon": epsilon}
+    return UpdatesInCells(m, v, **hyperparameters(recorded, given, "phase space"))
+
+
+@dataclass(frozen=True)
+class UpdatesInCells:
+    """The analysis behind `phase_space`."""
+
+    m: str
+    v: str
+    learning_rate: float
+    epsilon: float
+
+    @property
+    def needs(self) -> Needs:
+        """The optimizer's two states beside the weights."""
+        return Needs("phase space", series=(self.m, self.v))
+
+    def of_tile(self, tile: Tile) -> Ratios:
+        ratio = np.full(tile.shape, np.nan, dtype=np.float32)
+        hopped = np.zeros(len(tile.bits), dtype=np.int64)
+        for row in range(len(tile.bits)):
+            before = tile.bits[row - 1] if row else tile.before
+            if before is not None:
+                m, v = (tile.others[name][row].astype(np.float64) for name in (self.m, self.v))
+                with np.errstate(all="ignore"):  # what is not finite stays so
+                    cell = bf16.ulp_float64(before) * (np.sqrt(v) + self.epsilon)
+                    ratio[row] = np.abs(m) * self.learning_rate / cell
+                hopped[row] = np.count_nonzero(tile.bits[row] != before)
+        return ratio.reshape(len(ratio), -1), hopped
+
+    def begin(self, extent: Extent) -> "_Medians":
+        return _Medians(extent)
+
+
+class _Medians:
+    def __init__(self, extent: Extent) -> None:
+        self._extent = extent
+        n = len(extent.steps)
+        self._median = np.full(n, np.nan, dtype=np.float32)
+        self._beyond, self._hopped = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+
+    def update(self, block: Block, parts: Sequence[tuple[Tile, Ratios]]) -> None:
+        first = block.rows.start
+        by_row: list[list[npt.NDArray[np.float32]]] = [[] for _ in block.steps]
+        for place, (ratio, hopped) in parts:
+            self._hopped[place.rows] += hopped
+            self._beyond[place.rows] += np.count_nonzero(ratio > 1, axis=1)
+            for row, values in zip(range(place.rows.start, place.rows.stop), ratio, strict=True):
+                by_row[row - first].append(values)
+        for at, values in enumerate(by_row):
+            self._median[first + at] = np.median(np.concatenate(values))
+
+    def result(self) -> PhaseSpace:
+        n_entries = self._extent.n_tokens * self._extent.dim
+        return PhaseSpace(self._extent.steps[1:], n_entries, self._median[1:], self._beyond[1:], self._hopped[1:])
