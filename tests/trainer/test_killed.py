@@ -1,20 +1,23 @@
 """Trainings that are killed, at known moments and at random ones, and resumed by processes that are killed too."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import dying_trainer
 import pytest
-from conftest import set_options
+from conftest import VOCAB_SIZE, set_options
 from contracts import BACKENDS
 from outcome import assert_same_run
 
 import trajectory_store as ts
+from trainer.prepare import prepare
 
 STEPS = 100
 EXPORTED = "thimble_9_trajectory.safetensors"
@@ -51,11 +54,15 @@ MOMENTS: dict[str, dict[str, tuple[str, int]]] = {
 """Where a training can be hit: a kind of durable call as dying_trainer.py reads it, and which of its calls."""
 
 
-def arguments(data: Path, out: Path, backend: str) -> list[str]:
-    """A tiny training with a checkpoint every 15 steps and an export."""
-    settings = set_options(total_steps=STEPS, checkpoint_steps=f"0,50,{STEPS}", checkpoint_every="15")
+def arguments(
+    data: Path, out: Path, backend: str, *, overwrite: bool = False, checkpoint_steps: str = f"0,50,{STEPS}"
+) -> list[str]:
+    """A tiny training with a checkpoint every 15 steps and an export; resumed where there is one."""
+    settings = set_options(total_steps=STEPS, checkpoint_steps=checkpoint_steps, checkpoint_every="15")
     options = ["--data", str(data), "--out", str(out), "--backend", backend, "--export", *settings]
-    return ["run", "--preset", "thimble-9", *options, *(["--resume"] if out.exists() else [])]
+    if out.exists():
+        options.append("--overwrite" if overwrite else "--resume")
+    return ["run", "--preset", "thimble-9", *options]
 
 
 def start(command: Sequence[str], *, call: str = "^$", n: int = 0) -> subprocess.Popen[bytes]:
@@ -160,3 +167,49 @@ def test_killed_at_random_moments(tmp_path: Path, data: Path, backend: str, whol
         assert_same_run(whole, out)
         n_runs += 1
     print(f"{n_kills} kills of {n_runs} runs")
+
+
+@pytest.fixture
+def other_data(texts: SimpleNamespace, tmp_path: Path) -> Path:
+    """Data to which the same configuration fits."""
+    corpus = tmp_path / "other.txt"
+    corpus.write_text(texts.corpus.read_text()[::-1])
+    prepare(tmp_path / "other", corpus_file=corpus, tokenizer_corpus_files=[texts.tokenizer], vocab_size=VOCAB_SIZE)
+    return tmp_path / "other"
+
+
+@pytest.mark.slow
+def test_an_overwrite_that_was_killed_takes_nothing_of_the_old_run(
+    tmp_path: Path, data: Path, other_data: Path, backend: str, whole: Path
+) -> None:
+    """Its checkpoints are still there, of the same configuration, and one of a step that the new run will have."""
+    out = tmp_path / "out"
+    assert not finish(start(arguments(other_data, out, backend, checkpoint_steps="40")))
+    command = arguments(data, out, backend, overwrite=True)
+
+    assert finish(start(command, call=r"unlink .*/checkpoints/", n=1))
+    assert finish(start(arguments(data, out, backend), call=r"create .*/checkpoints/.*_00045", n=1))
+
+    assert_nothing_lost(whole, out, 46)
+    assert not finish(start(arguments(data, out, backend)))
+    assert_same_run(whole, out)
+
+
+@pytest.mark.slow
+def test_an_overwrite_that_was_killed_between_its_renames(
+    tmp_path: Path, data: Path, backend: str, whole: Path
+) -> None:
+    """A resume says where the old run is and touches nothing; an overwrite goes through."""
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    command = arguments(data, out, backend, overwrite=True)
+    assert finish(start(command, call="rename .*/trajectory$", n=1))
+    (aside,) = out.glob(".trajectory.*.replaced")
+
+    resumed = start(arguments(data, out, backend))
+
+    assert f"left the run as {aside.name} beside it; rename that back" in resumed.communicate()[0].decode()
+    assert resumed.returncode == 2
+    assert not finish(start(command))
+    assert_same_run(whole, out)
+    assert not aside.exists()
