@@ -159,3 +159,17 @@ def test_memory_is_bounded_by_the_block(tmp_path, monkeypatch):
             tracemalloc.stop()
 
     assert peaks[1] < peaks[0] + 16 * 128 * 64 * 2 / 4  # a quarter of a block
+
+
+def test_no_pass_holds_a_block(tmp_path, monkeypatch):
+    """Also where a pass looks at each tile twice, and a block is larger than all that is computed from it."""
+    bits = recordings.walk(n_steps=128, n_tokens=2048)
+    recordings.record(tmp_path / "run", bits, backend="memmap").close()
+    monkeypatch.setattr(MemmapSource, "block_rows", lambda _source, _name: 64)
+    with ts.open(tmp_path / "run") as run:
+        tracemalloc.start()
+        analysis.scan(run, [analysis.FreezeOnset(), analysis.CloudOf()], threads=1)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert peak < 64 * bits[0].nbytes

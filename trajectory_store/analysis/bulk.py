@@ -77,7 +77,7 @@ class _Alignments:
 class BulkCorrelation:
     """The analysis behind `bulk`."""
 
-    needs = Needs("bulk correlation", whole_block=True)
+    needs = Needs("bulk correlation")
 
     def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
         """Σ ΔW over the tokens, (rows, dim)."""

@@ -144,7 +144,7 @@ def _check_mask(recorded: Recorded, series: str, dead: Mask) -> None:
 class CloudOf:
     """The analysis behind `cloud`; tokens: a mask, None for all of them."""
 
-    needs = Needs("cloud", every_step=False, whole_block=True)
+    needs = Needs("cloud", every_step=False)
 
     def __init__(self, tokens: Mask | None = None) -> None:
         self._tokens = None if tokens is None else np.asarray(tokens, dtype=bool)
@@ -193,7 +193,7 @@ class _CloudSums:
             total += self._every_row(tile, tiles.get(tile, []), n)
         self._centroid[block.rows] = total / self._n
         radii = _Radii(self._tokens, first, self._centroid[block.rows], changed)
-        for place, (sums, largest) in block.map(radii):
+        for place, (sums, largest) in block.map(radii) if changed.any() else ():
             self._radius[place.rows] += sums / self._n
             np.maximum(self._largest[place.rows], largest, out=self._largest[place.rows])
         self._repeat_still_rows(first, changed)

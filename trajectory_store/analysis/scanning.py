@@ -55,8 +55,8 @@ class Needs:
     """What an analysis asks of a run.
 
     name: what it is called in messages. every_step: a row must be one step after the row before, as for everything
-    about moves. series: others that it looks at beside the scanned one. whole_block: its accumulator looks at a
-    block's tiles again (`Block.map`), so they are kept in memory meanwhile.
+    about moves. series: others that it looks at beside the scanned one. whole_block: its accumulator looks at whole
+    rows (`Block.row`), so the block is kept in memory meanwhile.
     """
 
     name: str
@@ -140,7 +140,10 @@ class Block:
     _map: Callable[..., Iterator[Any]]
 
     def map(self, function: Callable[[Tile], Any]) -> Iterator[tuple[Tile, Any]]:
-        """Ask about every slab once more, on all cores; (place, answer) in the order of `update`'s parts."""
+        """Ask about every slab once more, on all cores; (place, answer) in the order of `update`'s parts.
+
+        Reads the tiles again: they are in the reader's cache, or cost less than to keep two copies of each.
+        """
         for answers in self._map(_ask, self._jobs, self._bits, itertools.repeat(function)):
             yield from answers
 
