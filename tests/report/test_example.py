@@ -3,11 +3,17 @@
 import json
 import random
 import re
+import runpy
+import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
+from report_runs import record, walking_bits
 
 import trajectory_store as ts
+from trajectory_store import analysis
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = {
@@ -72,3 +78,24 @@ def test_cells_go_from_a_training_to_its_figures(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "demo" / "findings" / "report.html").stat().st_size > 50_000
     assert len(list((tmp_path / "demo" / "findings" / "figures").glob("*.png"))) == 13
     names["run"].close()
+
+
+def test_freezing_of_several_runs_is_compared(tmp_path, monkeypatch, capsys):
+    """A line of the table and a curve for each run, under the name it was given."""
+    for n_steps in (40, 60):
+        record(tmp_path / f"run-{n_steps}", walking_bits(n_steps, 40))
+    figure = tmp_path / "freezing.svg"
+    runs = [f"{n_steps} <steps>={tmp_path / f'run-{n_steps}'}" for n_steps in (40, 60)]
+    monkeypatch.setattr(sys, "argv", ["compare_freezing.py", *runs, "-o", str(figure)])
+    runpy.run_path(str(EXAMPLES / "compare_freezing.py"), run_name="__main__")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+
+    assert [line[0] for line in lines[2:]] == ["40 <steps>", "60 <steps>"]
+    for line, n_steps in zip(lines[2:], (40, 60), strict=True):
+        onset = np.sort(analysis.freeze_onset(walking_bits(n_steps, 40)))
+        assert [int(cell) for cell in line[1:6]] == [onset[0], onset[3], onset[19], onset[35], onset[39]]
+    drawn = ElementTree.fromstring(figure.read_text())
+    assert [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text") if "<" in text.text] == [
+        "40 <steps>",
+        "60 <steps>",
+    ]
