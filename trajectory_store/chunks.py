@@ -6,9 +6,8 @@ a whole one; it is replaced, never appended to, when more of its rows are sealed
 """
 
 import math
-import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -175,10 +174,25 @@ def zarr_array(
 
 @dataclass(frozen=True)
 class Block:
-    """A block that was committed: its file's size in bytes and CRC-32C."""
+    """A block that was committed: its file's size in bytes, its CRC-32C, and that of the index at its end."""
 
     n_bytes: int
     crc32c: int
+    index_crc32c: int
+
+    @classmethod
+    def of(cls, parts: Iterable[bytes]) -> "Block":
+        """The block whose file has these parts."""
+        n_bytes = crc = 0
+        for part in parts:
+            n_bytes += len(part)
+            crc = crc32c(part, crc)
+        return cls(n_bytes, crc, index_crc32c(part))
+
+
+def index_crc32c(data: bytes) -> int:
+    """The checksum that ends the index at the end of `data`; 0 where there are too few bytes."""
+    return int(_CRC.unpack(data[-_CRC.size :])[0]) if len(data) >= _CRC.size else 0
 
 
 def write_block(
@@ -190,12 +204,14 @@ def write_block(
     """
     path = layout.block_path(run_folder, block)
     files.make_folders(path.parent, sync=sync)
-    n_bytes = crc = 0
     with files.write_atomically(path, sync=sync) as file:
-        for part in encode_block(layout, spans):
-            n_bytes += file.write(part)
-            crc = crc32c(part, crc)
-    return Block(n_bytes, crc)
+        return Block.of(_written(file, encode_block(layout, spans)))
+
+
+def _written(file: IO[bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        file.write(part)
+        yield part
 
 
 def encode_block(layout: Layout, spans: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
@@ -227,56 +243,28 @@ def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -
     return patterns
 
 
-def file_bytes(run_folder: Path, layout: Layout, block: int) -> int:
-    """The size of a block's file now."""
-    with _opened(run_folder, layout, block) as file:
-        return os.fstat(file.fileno()).st_size
-
-
-def read_index(run_folder: Path, layout: Layout, block: int) -> list[tuple[int, int]]:
-    """(offset, size) of each chunk of a block's file, checked against its checksum and the file's size."""
-    with _opened(run_folder, layout, block) as file:
-        n_bytes = os.fstat(file.fileno()).st_size
-        data = os.pread(file.fileno(), layout.index_bytes, max(0, n_bytes - layout.index_bytes))
-    return parse_index(run_folder, layout, block, data, n_bytes)
-
-
 def parse_index(run_folder: Path, layout: Layout, block: int, data: bytes, n_bytes: int) -> list[tuple[int, int]]:
-    """The same from the last bytes of a file of `n_bytes` bytes."""
+    """(offset, size) of each chunk from the last bytes of a block's file of `n_bytes` bytes, checked against both."""
     entries, end = data[: -_CRC.size], n_bytes - layout.index_bytes
     if len(data) != layout.index_bytes or _CRC.pack(crc32c(entries)) != data[-_CRC.size :]:
-        raise _damaged(run_folder, layout, block, "the index of its chunks fails its checksum")
+        raise damaged(run_folder, layout, block, "the index of its chunks fails its checksum")
     index = list(_INDEX_ENTRY.iter_unpack(entries))
     if any(offset + size > end or size > layout.most_chunk_bytes for offset, size in index):
-        raise _damaged(run_folder, layout, block, "the index of its chunks points outside of the file")
+        raise damaged(run_folder, layout, block, "the index of its chunks points outside of the file")
     return index
 
 
-def read_tile(run_folder: Path, layout: Layout, block: int, tile: int, place: tuple[int, int]) -> DecodedTile:
-    """Decompress one chunk of a block's file; DamageError names the file, the steps and the tokens."""
-    offset, size = place
-    with _opened(run_folder, layout, block) as file:
-        chunk = os.pread(file.fileno(), size, offset)
-    return decode_chunk(run_folder, layout, block, tile, chunk)
-
-
 def decode_chunk(run_folder: Path, layout: Layout, block: int, tile: int, chunk: bytes) -> DecodedTile:
-    """The same from the chunk's bytes."""
+    """Decompress one chunk of a block's file; DamageError names the file, the steps and the tokens."""
     try:
         return layout.codec.decode(chunk, layout.tile_shape, layout.series.storage_dtype)
     except DamageError as error:
         first = tile * layout.tile_tokens
         tokens = f"entries {first} to {first + layout.tile_tokens - 1}: " if layout.series.shape else ""
-        raise _damaged(run_folder, layout, block, f"{tokens}{error}") from error
+        raise damaged(run_folder, layout, block, f"{tokens}{error}") from error
 
 
-def _opened(run_folder: Path, layout: Layout, block: int) -> IO[bytes]:
-    try:
-        return files.open_plain(layout.block_path(run_folder, block))
-    except OSError as error:
-        raise _damaged(run_folder, layout, block, f"the file cannot be read: {error.strerror}") from error
-
-
-def _damaged(run_folder: Path, layout: Layout, block: int, what: str) -> DamageError:
+def damaged(run_folder: Path, layout: Layout, block: int, what: str) -> DamageError:
+    """The error for a block's file, with the file and the steps."""
     path = layout.block_path(run_folder, block)
     return DamageError(f'{path}, {layout.describe(block)}: {what}; run "trajectory-store check"')

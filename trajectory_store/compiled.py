@@ -1,10 +1,11 @@
-"""The temporal-delta codec's two loops, for numba; `kernels` imports this once enough was coded to be worth it.
+"""The temporal-delta codec's loops, for numba; `kernels` imports this once enough was coded to be worth it.
 
 The same bytes as `temporal`'s numpy code, which has the explanations. Every operation is cast to the items' type, which
 is what lets LLVM vectorise the loops, and floating-point sums keep the order of the tokens.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -15,8 +16,9 @@ _u8, _u16, _u32, _f32 = np.uint8, np.uint16, np.uint32, np.float32
 _FIRST, _N = _u16(FIRST_USABLE), _u16(N_USABLE)
 _FLOOR, _CEILING = _u16(WEIGHT_FLOOR), _u16(WEIGHT_CEILING)
 
-_compiled: Any = numba.njit(nogil=True, cache=True)
-_inlined: Any = numba.njit(nogil=True, inline="always")
+_Loop = TypeVar("_Loop", bound=Callable[..., Any])
+_compiled: Callable[[_Loop], _Loop] = numba.njit(nogil=True, cache=True)
+_inlined: Callable[[_Loop], _Loop] = numba.njit(nogil=True, inline="always")
 
 
 @_compiled
@@ -109,6 +111,49 @@ def decode(planes: Any, items: Any, n_tokens: Any, width: Any, start: Any, stop:
                 row[i] = item(before[i] + delta)
 
 
+@_compiled
+def decode_tokens(planes: Any, tokens: Any, n_tokens: Any, first_token: Any, with_motion: Any) -> None:
+    """The tokens from `first_token` on of the first rows: tokens (rows, …, width), in memory of their own."""
+    n_rows, n_wanted, width = tokens.shape
+    item = tokens.dtype.type
+    q = planes.shape[1] // (8 * tokens.itemsize)
+    first, n_values = first_token * width, n_tokens * width
+    rows = tokens.reshape(n_rows, n_wanted * width)
+    zigzag = np.empty(n_wanted * width, tokens.dtype)
+    move_zigzag = np.empty(width, tokens.dtype)
+    moves, values = np.zeros(width, np.uint16), np.zeros(width, np.float32)
+    for token in range(n_wanted):
+        for i in range(width):
+            merged = item(0)
+            for byte in range(tokens.itemsize):
+                code = planes[0, byte * 8 * q + i * n_tokens + first_token + token]
+                merged = item(merged | item(item(code) << item(8 * byte)))
+            tokens[0, token, i] = merged
+    for t in range(1, n_rows):
+        row, before = rows[t], rows[t - 1]
+        _unpack_some(planes[t], zigzag, q, first)
+        has_moves = False
+        if with_motion:
+            _unpack_some(planes[t], move_zigzag, q, n_values)
+            for i in range(width):
+                change = item(item(move_zigzag[i] >> item(1)) ^ item(item(0) - item(move_zigzag[i] & item(1))))
+                moves[i] = _u16(moves[i] + _u16(change))
+                has_moves |= moves[i] != _u16(0)
+        if has_moves:
+            for i in range(width):
+                values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
+            for token in range(n_wanted):
+                at = token * width
+                was, now, code = before[at : at + width], row[at : at + width], zigzag[at : at + width]
+                for i in range(width):
+                    delta = item(item(code[i] >> item(1)) ^ item(item(0) - item(code[i] & item(1))))
+                    now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
+        else:
+            for i in range(n_wanted * width):
+                delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
+                row[i] = item(before[i] + delta)
+
+
 # Bulk motion: `motion` has the explanations.
 
 
@@ -161,11 +206,11 @@ def _estimate(before: Any, after: Any, moves: Any, values: Any, sums: Any, count
         was, now = before[token], after[token]
         for i in range(width):
             is_usable = _is_usable(was[i]) and _is_usable(now[i])
-            exponent = min(max(max(_exponent(was[i]), _exponent(now[i])), _FLOOR), _CEILING)
+            exponent = min(max(_exponent(was[i]), _exponent(now[i]), _FLOOR), _CEILING)
             weight = _u32(_u32(_u32(3 * 127) - _u32(_u32(2) * _u32(exponent))) << _u32(23)).view(np.float32)
             weight = weight if is_usable else _f32(0)
-            move = _f32(_value(now[i]) - _value(was[i])) if is_usable else _f32(0)
-            total[i] += _f32(weight * move)
+            distance = _f32(_value(now[i]) - _value(was[i])) if is_usable else _f32(0)
+            total[i] += _f32(weight * distance)
             total_weight[i] += weight
     for i in range(width):
         move = _rounded(_f32(total[i] / total_weight[i])) if total_weight[i] > _f32(0) else _u16(0)
@@ -246,6 +291,36 @@ def _unpack_group(plane: Any, items: Any, shift: Any, width: Any) -> None:
             part, skipped = items[at * n : (at + 1) * n], _u8(at * width)
             for i in range(n):
                 part[i] |= item(item(_u8(plane[i] >> skipped) & mask) << item(shift))
+
+
+@_compiled
+def _unpack_some(planes: Any, items: Any, q: Any, first: Any) -> None:
+    """The items from `first` on, as many as there is room for."""
+    item = items.dtype.type
+    items[:] = item(0)
+    for byte in range(1, items.itemsize):
+        start = byte * 8 * q + first
+        for i in range(len(items)):
+            items[i] |= item(item(planes[start + i]) << item(8 * byte))
+    _unpack_some_group(planes[:q], items, first, 0, 1)
+    _unpack_some_group(planes[q : 2 * q], items, first, 1, 1)
+    _unpack_some_group(planes[2 * q : 4 * q], items, first, 2, 2)
+    _unpack_some_group(planes[4 * q : 8 * q], items, first, 4, 4)
+
+
+@_inlined
+def _unpack_some_group(plane: Any, items: Any, first: Any, shift: Any, width: Any) -> None:
+    item = items.dtype.type
+    mask, n = _u8((1 << width) - 1), len(plane)
+    done = 0
+    while done < len(items):
+        at = (first + done) // n
+        start, skipped = first + done - at * n, _u8(at * width)
+        room = min(len(items) - done, n - start)
+        part, bits = items[done : done + room], plane[start : start + room]
+        for i in range(room):
+            part[i] |= item(item(_u8(bits[i] >> skipped) & mask) << item(shift))
+        done += room
 
 
 @_compiled

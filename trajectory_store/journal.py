@@ -171,7 +171,7 @@ class Segment:
 
     def _checksum(self, offset: int, size: int) -> int:
         """The CRC-32C of the bytes there, fewer at the end of the file, through one small buffer."""
-        buffer = np.empty(min(size, _CHECKSUM_BYTES), dtype=np.uint8)
+        buffer = memoryview(bytearray(min(size, _CHECKSUM_BYTES)))
         crc = 0
         with files.storage_errors("read", self.path):
             while size and (n_read := os.preadv(self._file.fileno(), [buffer[:size]], offset)):

@@ -74,7 +74,7 @@ class Manifest:
             "attrs": self.attrs,
             "static": {name: array.to_json() for name, array in self.static.items()},
             "sealed_until": self.sealed_until,
-            "blocks": {n: [[b.n_bytes, f"{b.crc32c:08x}"] for b in blocks] for n, blocks in self.blocks.items()},
+            "blocks": {n: [_listed(block) for block in blocks] for n, blocks in self.blocks.items()},
         }
 
 
@@ -178,8 +178,12 @@ def check_tile(layout: Layout) -> None:
 
 
 def _block(value: Any) -> Block:
-    n_bytes, crc = value
-    return Block(_bounded(n_bytes, 0, 1 << 62), int(crc, 16))
+    n_bytes, crc, index_crc = value
+    return Block(_bounded(n_bytes, 0, 1 << 62), int(crc, 16), int(index_crc, 16))
+
+
+def _listed(block: Block) -> list[Any]:
+    return [block.n_bytes, f"{block.crc32c:08x}", f"{block.index_crc32c:08x}"]
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from .kernels import kernels_for
 NAME = "trajectory_store.temporal_delta"
 """The codec's name in Zarr metadata and in the `zarr.codecs` entry point."""
 
+_FEW = 8
+"""Undoing one token of this many alone pays even if the others are wanted later."""
+
 Planes = npt.NDArray[np.uint8]
 Patterns = npt.NDArray[Any]
 
@@ -68,7 +71,7 @@ def encode(rows: Patterns, *, with_motion: bool = False) -> Planes:
     geometry = Geometry(rows.shape, rows.itemsize, with_motion)
     patterns = np.ascontiguousarray(rows).reshape(len(rows), geometry.n_tokens, geometry.width)
     patterns = patterns.view(f"<u{rows.itemsize}")
-    kernels = kernels_for(patterns.nbytes)
+    kernels = kernels_for(patterns.itemsize, patterns.nbytes)
     if kernels is None or len(patterns) == 0:
         return _encode(patterns, geometry)
     planes = np.empty(geometry.planes_shape, dtype=np.uint8)
@@ -132,24 +135,38 @@ class Decoder:
         """Bytes held."""
         return self._planes.nbytes
 
-    def rows(self, stop: int) -> Patterns:
-        """Rows [0, stop), a view, not contiguous, that must not be written to."""
+    def rows(self, stop: int, tokens: slice | None = None) -> Patterns:
+        """Rows [0, stop), a view, not contiguous, that must not be written to; of some adjacent tokens only, if told.
+
+        Few tokens of a tile nothing of which is undone yet are undone alone, and the planes stay.
+        """
+        geometry = self._geometry
         with self._lock:
+            if tokens is not None and self._n_done == 0 and _are_few(tokens, geometry):
+                some = np.empty((stop, tokens.stop - tokens.start, geometry.width), dtype=self._items.dtype)
+                kernels = kernels_for(geometry.itemsize, some.nbytes)
+                if kernels is not None:
+                    kernels.decode_tokens(self._planes, some, geometry.n_tokens, tokens.start, geometry.with_motion)
+                    return some.view(self._dtype).reshape(stop, -1, *geometry.shape[2:])
             if stop > self._n_done:
                 self._decode(self._n_done, stop)
                 self._n_done = stop
-        values = self._items[:stop, : self._geometry.n_values]
-        return values.view(self._dtype).reshape(stop, *self._geometry.shape[1:])
+        values = self._items[:stop, : geometry.n_values].view(self._dtype).reshape(stop, *geometry.shape[1:])
+        return values if tokens is None else values[:, tokens]
 
     def _decode(self, start: int, stop: int) -> None:
         geometry = self._geometry
-        kernels = kernels_for((stop - start) * geometry.row_bytes)
+        kernels = kernels_for(geometry.itemsize, (stop - start) * geometry.row_bytes)
         if kernels is None:
             _decode(self._planes, self._items, geometry, start, stop)
         else:
             kernels.decode(
                 self._planes, self._items, geometry.n_tokens, geometry.width, start, stop, geometry.with_motion
             )
+
+
+def _are_few(tokens: slice, geometry: Geometry) -> bool:
+    return bool((tokens.stop - tokens.start) * _FEW <= geometry.n_tokens)
 
 
 def _decode(planes: Planes, items: Patterns, geometry: Geometry, start: int, stop: int) -> None:

@@ -26,8 +26,8 @@ class DecodedTile(Protocol):
     def nbytes(self) -> int:
         """Bytes held, at most."""
 
-    def rows(self, stop: int) -> npt.NDArray[Any]:
-        """Rows [0, stop), not to be written to."""
+    def rows(self, stop: int, tokens: slice | None = None) -> npt.NDArray[Any]:
+        """Rows [0, stop), not to be written to; of some adjacent tokens only, if told."""
 
 
 class TileCodec(Protocol):
@@ -138,5 +138,5 @@ class _WholeTile:
     def nbytes(self) -> int:
         return self.patterns.nbytes
 
-    def rows(self, stop: int) -> npt.NDArray[Any]:
-        return self.patterns[:stop]
+    def rows(self, stop: int, tokens: slice | None = None) -> npt.NDArray[Any]:
+        return self.patterns[:stop] if tokens is None else self.patterns[:stop, tokens]

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from . import files
-from .checksum import crc32c
 from .chunks import Block, Layout, decode_chunk, encode_block, parse_index
 from .errors import DamageError
 from .tiles import DecodedTile
@@ -45,7 +44,7 @@ class WholeBlock:
             raise DamageError(
                 f"{path}, {layout.describe(block)}: the file cannot be read: {error.strerror}; restore it from a copy"
             ) from error
-        self.committed = Block(len(self._data), crc32c(self._data))
+        self.committed = Block.of([self._data])
 
     def is_committed(self, committed: Block, n_rows: int) -> bool:
         """Whether this is the block that was committed with `n_rows` rows, or one that holds more rows behind them.
@@ -57,11 +56,7 @@ class WholeBlock:
             return True
         if n_rows >= self._layout.block_rows or any(self.flaws()):
             return False
-        n_bytes = crc = 0
-        for part in encode_block(self._layout, [self.rows(n_rows)]):
-            n_bytes += len(part)
-            crc = crc32c(part, crc)
-        return Block(n_bytes, crc) == committed
+        return Block.of(encode_block(self._layout, [self.rows(n_rows)])) == committed
 
     def flaws(self) -> Iterator[Flaw]:
         """What breaks the block's own checksums and layout; nothing where all of it can be read."""

@@ -25,7 +25,9 @@ class TemporalDeltaCodec(ArrayArrayCodec):
         configuration = data.get("configuration") or {}
         motion = configuration.get("motion", False)
         if data.get("name") != temporal.NAME or not set(configuration) <= {"motion"} or not isinstance(motion, bool):
-            raise ValueError(f'expected the codec {temporal.NAME!r} configured by "motion": true or false, found {data!r}')
+            raise ValueError(
+                f'expected the codec {temporal.NAME!r} configured by "motion": true or false, found {data!r}'
+            )
         return cls(motion)
 
     def to_dict(self) -> dict[str, Any]:
@@ -43,7 +45,9 @@ class TemporalDeltaCodec(ArrayArrayCodec):
         del chunk_grid
         itemsize = dtype.to_native_dtype().itemsize
         if not shape or itemsize not in (1, 2, 4, 8) or (self.motion and itemsize != 2):
-            raise ValueError(f"{temporal.NAME}: cannot code an array of shape {shape} and {dtype} with {self.to_dict()}")
+            raise ValueError(
+                f"{temporal.NAME}: cannot code an array of shape {shape} and {dtype} with {self.to_dict()}"
+            )
 
     def compute_encoded_size(self, _input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """The planes' size, which follows from the shape."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from . import chunks, journal
 from . import manifest as manifests
+from .block_file import BlockFile, open_block
 from .errors import DamageError
 from .journal import Segment, Tail
 from .manifest import Manifest
@@ -32,8 +33,7 @@ CACHE_BYTES = 128 << 20
 _REFRESH_ATTEMPTS = 100
 _TORN_ATTEMPTS = 2
 _FEWEST_PARALLEL_TILES = 4
-SMALL_BLOCK_BYTES = 1 << 20
-"""A block file up to this size is verified as a whole when it is first touched: 0.2 ms."""
+_MOST_OPEN_BLOCKS = 64
 
 
 class ZarrSource:
@@ -49,7 +49,7 @@ class ZarrSource:
         self._manifest = manifests.load(path)
         self._lock = threading.Lock()
         self._cache = TileCache(CACHE_BYTES)
-        self._blocks: dict[tuple[str, int, chunks.Block], Callable[[int], DecodedTile]] = {}
+        self._blocks: OrderedDict[tuple[str, int, chunks.Block], BlockFile | WholeBlock] = OrderedDict()
         self.refresh()
 
     @property
@@ -152,9 +152,13 @@ class ZarrSource:
 
         def run(job: tuple[int, int, Positions, Positions | None, Callable[[npt.NDArray[Any]], None]]) -> None:
             block, tile, block_positions, tile_positions, store = job
-            decoded = self._tile(layout, block, tile).rows(stop_of(block_positions))
-            part = decoded[block_positions]
-            store(part if tile_positions is None else part[:, tile_positions])
+            decoded = self._tile(layout, block, tile)
+            stop = stop_of(block_positions)
+            if isinstance(tile_positions, slice) and tile_positions.step == 1:
+                store(decoded.rows(stop, tile_positions)[block_positions])
+            else:
+                part = decoded.rows(stop)[block_positions]
+                store(part if tile_positions is None else part[:, tile_positions])
 
         if len(jobs) < _FEWEST_PARALLEL_TILES:
             for job in jobs:
@@ -169,21 +173,23 @@ class ZarrSource:
         with self._lock:
             decoded = self._cache.get(key)
         if decoded is None:
-            decoded = self._block(layout, block, committed)(tile)
+            decoded = self._block(layout, block, committed).tile(tile)
             with self._lock:
                 self._cache.put(key, decoded)
         return decoded
 
-    def _block(self, layout: chunks.Layout, block: int, committed: chunks.Block) -> Callable[[int], DecodedTile]:
-        """How the tiles of a block are read, once it is known to be the one that was committed."""
+    def _block(self, layout: chunks.Layout, block: int, committed: chunks.Block) -> BlockFile | WholeBlock:
+        """A block, known to be the one that was committed; the least recently opened ones are let go."""
         key = (layout.name, block, committed)
         with self._lock:
             known = self._blocks.get(key)
         if known is None:
             n_rows = layout.rows_in(block, self._manifest.sealed_rows(layout.name))
-            known = _open_block(self.path, layout, block, committed, n_rows)
+            known = open_block(self.path, layout, block, committed, n_rows)
             with self._lock:
                 self._blocks[key] = known
+                while len(self._blocks) > _MOST_OPEN_BLOCKS:
+                    self._blocks.popitem(last=False)
         return known
 
     def close(self) -> None:
@@ -191,30 +197,7 @@ class ZarrSource:
             segment.close()
         self._segments = {}
         self._cache.clear()
-
-
-def _open_block(
-    path: Path, layout: chunks.Layout, block: int, committed: chunks.Block, n_rows: int
-) -> Callable[[int], DecodedTile]:
-    """How to read one tile of a block; DamageError where its file is another one than was committed.
-
-    An incomplete block may be replaced at any time, so all of it is read at once. A large one is told by its size: two
-    versions of it that compress to the same number of bytes are past bad luck.
-    """
-    if n_rows < layout.block_rows or committed.n_bytes <= SMALL_BLOCK_BYTES:
-        whole = WholeBlock(path, layout, block)
-        is_another = not whole.is_committed(committed, n_rows) and not any(whole.flaws())
-    else:
-        is_another = chunks.file_bytes(path, layout, block) != committed.n_bytes
-    if is_another:
-        raise DamageError(
-            f"{layout.block_path(path, block)}, {layout.describe(block, n_rows)}: not the file that the manifest"
-            " commits; restore both from the same copy"
-        )
-    if n_rows < layout.block_rows:
-        return whole.tile
-    index = chunks.read_index(path, layout, block)
-    return lambda tile: chunks.read_tile(path, layout, block, tile, index[tile])
+        self._blocks.clear()
 
 
 def _close(segments: Iterable[Segment]) -> None:

@@ -81,11 +81,11 @@ def sealed(run, m, name, series, n_rows):
     chunk_shape = (block, *((tile, *shape[1:]) if shape else ()))
     out = np.empty((n_rows, *shape), dtype)
     assert len(m["blocks"][name]) == -(-n_rows // block)
-    for b, (n_bytes, crc) in enumerate(m["blocks"][name]):
+    for b, (n_bytes, crc, index_crc) in enumerate(m["blocks"][name]):
         data = run.joinpath(name, "c", str(b), *["0"] * len(shape)).read_bytes()
         assert (len(data), crc32c(data)) == (n_bytes, int(crc, 16))
         index = data[-(16 * n_tiles + 4) :]
-        assert struct.unpack("<I", index[-4:])[0] == crc32c(index[:-4])
+        assert struct.unpack("<I", index[-4:])[0] == crc32c(index[:-4]) == int(index_crc, 16)
         for t in range(n_tiles):
             offset, size = struct.unpack_from("<QQ", index, 16 * t)
             chunk = data[offset : offset + size]
@@ -149,7 +149,7 @@ def moved(x, m):
     return np.where(usable(x) & usable(m), rounded, x)
 
 
-def decode_portable(payload, shape, dtype, motion):
+def decode_portable(payload, shape, dtype, _):
     return np.moveaxis(np.frombuffer(blosc.decompress(payload), dtype).reshape(*shape[1:], shape[0]), -1, 0)
 
 

@@ -13,7 +13,7 @@ import trajectory_store as ts
 PACKAGE = Path(ts.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"bf16", "bit_planes", "checksum", "errors", "finding", "progress", "recovery"},
+    {"bf16", "bit_planes", "buffers", "checksum", "errors", "finding", "progress", "recovery"},
     {"files", "motion", "selection", "spec", "zstd"},
     {"compiled"},
     {"kernels"},
@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"record", "safetensors_format", "sink", "source", "tiles", "writer_lock", "zarr_codec"},
     {"chunks", "journal"},
     {"journal_writer", "safetensors_source", "static", "whole_block"},
-    {"conversion", "foreign", "manifest", "memmap_file"},
+    {"block_file", "conversion", "foreign", "manifest", "memmap_file"},
     {"check_memmap", "foreign_hdf5", "foreign_numpy", "memmap_sink", "memmap_source", "zarr_sink", "zarr_source"},
     {"check_zarr", "run"},
     {"check", "compare", "dataset", "export", "notebook", "recording", "reopening", "tensors"},

@@ -13,7 +13,6 @@ from contracts import SERIES, STATIC, STEPS, bits, record, values
 import trajectory_store as ts
 from trajectory_store import manifest, zarr_sink
 from trajectory_store.checksum import crc32c
-from trajectory_store.chunks import read_index
 from trajectory_store.whole_block import WholeBlock
 
 zarr = pytest.importorskip("zarr")
@@ -143,7 +142,7 @@ def test_arrays_that_zarr_writes_with_our_metadata_are_ours(
     layout = loaded.layout("x")
     blocks = tuple(WholeBlock(theirs, layout, block).committed for block in range(3))
     for block in range(3):
-        assert len(read_index(theirs, layout, block)) == layout.n_tiles
+        assert len(WholeBlock(theirs, layout, block).index()) == layout.n_tiles
     manifest.Manifest(**{**vars(loaded), "blocks": {"x": blocks}}).store(theirs)
     with ts.open(theirs) as run:
         assert bits(run["x"].bits[...]) == bits(rows)

@@ -51,11 +51,11 @@ def test_compiled_and_numpy_encode_the_same_bytes(
     history: np.ndarray, with_motion: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Encoding does not depend on what is installed."""
-    assert kernels.kernels_for(0) is not None
+    assert (kernels.kernels_for(history.itemsize, 0) is not None) == (history.itemsize in kernels.ITEM_SIZES)
     compiled = temporal.encode(history, with_motion=with_motion)
     with monkeypatch.context() as without:
         without.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
-        assert kernels.kernels_for(0) is None
+        assert kernels.kernels_for(history.itemsize, 0) is None
         by_numpy = temporal.encode(history, with_motion=with_motion)
 
     assert by_numpy.shape == compiled.shape
@@ -101,3 +101,24 @@ def test_flushing_subnormals_changes_no_bit() -> None:
         assert np.array_equal(temporal.decode(planes, history.shape, "<u2", with_motion=True), history)
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
+def test_some_tokens_are_those_of_all(itemsize: int, compiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few tokens undone alone are what undoing everything gives, whatever was undone before."""
+    monkeypatch.setattr(kernels, "WARM_UP_BYTES", 0 if compiles else 1 << 60)
+    rng = np.random.default_rng(itemsize)
+    histories_ = [rng.integers(0, 256, (23, 33, 5 * itemsize), dtype=np.uint8).view(f"u{itemsize}")]
+    histories_ += [rng.integers(0, 256, (9, 40 * itemsize), dtype=np.uint8).view(f"u{itemsize}")]
+    histories_ += [moving(40, 64, 64), moving(40, 65, 7)] if itemsize == 2 else []
+    for history in histories_:
+        with_motion = itemsize == 2
+        planes = temporal.encode(history, with_motion=with_motion)
+        for first in (0, 1, history.shape[1] // 2, history.shape[1] - 3):
+            decoder = temporal.Decoder(planes.copy(), history.shape, history.dtype, with_motion=with_motion)
+            for stop in (1, 5, len(history)):
+                tokens = slice(first, first + 3)
+                assert decoder.rows(stop, tokens).tobytes() == history[:stop, tokens].tobytes()
+            assert decoder.rows(len(history)).tobytes() == history.tobytes()
+            assert decoder.rows(3, slice(first, first + 1)).tobytes() == history[:3, first : first + 1].tobytes()
