@@ -108,7 +108,7 @@ def _colour_bar(frame: Frame, *, has_broken: bool) -> None:
     frame.text(left + 22, y + 25, "frozen", anchor="middle", style="tick")
     frame.add(f'<rect x="{ramp.start}" y="{y}" width="{ramp.end - ramp.start}" height="10" fill="url(#{name})"/>')
     for tick in ramp.ticks(6):
-        text = f"{number(tick)} ULP" if tick == COLDEST else f"≥ {number(tick)}" if tick == HEAT_LIMIT else number(tick)
+        text = f"{number(tick)} ULP" if tick == COLDEST else f"{number(tick)}+" if tick == HEAT_LIMIT else number(tick)
         frame.text(ramp.at(tick), y + 25, text, anchor="middle", style="tick")
     if has_broken:
         x = ramp.end + 24
