@@ -1,16 +1,17 @@
-"""Rows of small unsigned integers as planes: the low bits of all items together, then the higher ones.
+"""Rows of small unsigned integers as planes: the low bits of all items together, then the higher ones, zeros left out.
 
 What compresses depends on which bits lie side by side. The lowest byte is split into four groups of 1, 1, 2 and 4
-bits; an item that is 0, 1 or 2 then has one bit, not one byte, that is not zero. Layout: docs/format.md, "Bit planes".
+bits; an item that is 0, 1 or 2 then has one bit, not one byte, that is not zero. A group that is 0 in all items of a
+row is not stored at all, so that what hardly moves hardly has bytes. Layout: docs/format.md, "Bit planes".
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Planes = npt.NDArray[np.uint8]
+Bytes = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.uint16]
 Items = npt.NDArray[Any]
 
 GROUPS = ((0, 1), (1, 1), (2, 2), (4, 4))
@@ -19,45 +20,78 @@ ITEMS_A_GROUP_BYTE = 8
 
 
 def group_bytes(n_items: int) -> int:
-    """q: a row is padded to 8q items, so that a plane of one bit has q whole bytes."""
+    """q: a row is padded to 8q items, so that a group of one bit has q whole bytes."""
     return -(-n_items // ITEMS_A_GROUP_BYTE)
 
 
-def pack(items: Items) -> Planes:
-    """(n, 8q) unsigned integers of k bytes → (n, 8qk) bytes."""
+def group_sizes(q: int, itemsize: int) -> list[int]:
+    """The bytes of each group of a row, in order: those of the lowest byte, then one for each further byte."""
+    return [*(q * width for _, width in GROUPS), *[8 * q] * (itemsize - 1)]
+
+
+def all_groups(itemsize: int) -> int:
+    """The mask of a row that has every group."""
+    return (1 << (len(GROUPS) + itemsize - 1)) - 1
+
+
+def pack(items: Items) -> tuple[Masks, Bytes]:
+    """(n, 8q) unsigned integers → a mask of the groups that each row has, shape (n), and their bytes, row after row."""
     n, n_items = items.shape
     by_byte = items.view(np.uint8).reshape(n, n_items, items.itemsize)
     planes = np.empty((n, n_items * items.itemsize), dtype=np.uint8)
     low = np.ascontiguousarray(by_byte[:, :, 0])
-    for shift, width, plane in _group_planes(planes, n_items):
-        parts = ((low >> np.uint8(shift)) & np.uint8((1 << width) - 1)).reshape(n, 8 // width, plane.shape[1])
-        plane[:] = parts[:, 0]
-        for at in range(1, 8 // width):
-            plane |= parts[:, at] << np.uint8(at * width)
-    for byte in range(1, items.itemsize):
-        planes[:, byte * n_items : (byte + 1) * n_items] = by_byte[:, :, byte]
-    return planes
+    bounds = _bounds(n_items, items.itemsize)
+    masks = np.zeros(n, dtype="<u2")
+    for group, (start, stop) in enumerate(bounds):
+        plane = planes[:, start:stop]
+        if group < len(GROUPS):
+            shift, width = GROUPS[group]
+            parts = ((low >> np.uint8(shift)) & np.uint8((1 << width) - 1)).reshape(n, 8 // width, stop - start)
+            plane[:] = parts[:, 0]
+            for at in range(1, 8 // width):
+                plane |= parts[:, at] << np.uint8(at * width)
+        else:
+            plane[:] = by_byte[:, :, group - len(GROUPS) + 1]
+        masks |= plane.any(axis=1).astype("<u2") << np.uint16(group)
+    return masks, planes[_is_present(masks, bounds)]
 
 
-def unpack(planes: Planes, dtype: np.dtype[Any]) -> Items:
-    """The inverse: (n, 8qk) bytes → (n, 8q) items of `dtype`, in memory of their own."""
-    n, n_items = len(planes), planes.shape[1] // dtype.itemsize
+def unpack(masks: Masks, packed: Bytes, q: int, dtype: np.dtype[Any]) -> Items:
+    """The inverse: (n, 8q) items of `dtype`; `packed` has as many bytes as the masks say."""
+    n, n_items = len(masks), ITEMS_A_GROUP_BYTE * q
+    bounds = _bounds(n_items, dtype.itemsize)
+    planes = np.zeros((n, n_items * dtype.itemsize), dtype=np.uint8)
+    planes[_is_present(masks, bounds)] = packed
     items = np.empty((n, n_items), dtype=dtype)
     by_byte = items.view(np.uint8).reshape(n, n_items, dtype.itemsize)
     low = np.zeros((n, n_items), dtype=np.uint8)
-    for shift, width, plane in _group_planes(planes, n_items):
-        if plane.any():
+    for group, (start, stop) in enumerate(bounds):
+        plane = planes[:, start:stop]
+        if group >= len(GROUPS):
+            by_byte[:, :, group - len(GROUPS) + 1] = plane
+        elif (masks >> np.uint16(group) & np.uint16(1)).any():
+            shift, width = GROUPS[group]
             for at, part in enumerate(np.split(low, 8 // width, axis=1)):
                 part |= ((plane >> np.uint8(at * width)) & np.uint8((1 << width) - 1)) << np.uint8(shift)
     by_byte[:, :, 0] = low
-    for byte in range(1, dtype.itemsize):
-        by_byte[:, :, byte] = planes[:, byte * n_items : (byte + 1) * n_items]
     return items
 
 
-def _group_planes(planes: Planes, n_items: int) -> Iterator[tuple[int, int, Planes]]:
-    start = 0
-    for shift, width in GROUPS:
-        stop = start + n_items * width // 8
-        yield shift, width, planes[:, start:stop]
-        start = stop
+def row_bytes(masks: Masks, q: int, itemsize: int) -> npt.NDArray[np.int64]:
+    """How many bytes each row has."""
+    total = np.zeros(len(masks), dtype=np.int64)
+    for group, size in enumerate(group_sizes(q, itemsize)):
+        total += (masks >> np.uint16(group) & np.uint16(1)).astype(np.int64) * size
+    return total
+
+
+def _bounds(n_items: int, itemsize: int) -> list[tuple[int, int]]:
+    stops = np.cumsum(group_sizes(n_items // ITEMS_A_GROUP_BYTE, itemsize)).tolist()
+    return list(zip([0, *stops[:-1]], stops, strict=True))
+
+
+def _is_present(masks: Masks, bounds: list[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    present = np.empty((len(masks), bounds[-1][1]), dtype=np.bool_)
+    for group, (start, stop) in enumerate(bounds):
+        present[:, start:stop] = (masks >> np.uint16(group) & np.uint16(1)).astype(np.bool_)[:, None]
+    return present

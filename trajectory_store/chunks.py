@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,14 +55,14 @@ class Layout:
     block_steps: int
     codec_name: str
 
-    @property
+    @cached_property
     def block_rows(self) -> int:
         """Rows in a whole block."""
         if self.series.steps is None:
             return self.block_steps
         return max(1, min(self.block_steps, SPARSE_BLOCK_BYTES // self.series.row_bytes))
 
-    @property
+    @cached_property
     def tile_tokens(self) -> int:
         """Entries of a row's first axis in a tile; 1 for a scalar series."""
         if not self.series.shape:
@@ -69,32 +70,32 @@ class Layout:
         token_bytes = self.series.row_bytes // self.series.shape[0]
         return max(1, min(self.series.shape[0], TILE_BYTES // (self.block_rows * token_bytes)))
 
-    @property
+    @cached_property
     def codec(self) -> TileCodec:
         """What a tile is encoded by."""
         return codec_for(self.codec_name, self.series.dtype, self.tile_tokens)
 
-    @property
+    @cached_property
     def n_tiles(self) -> int:
         """Tiles in a block."""
         return -(-self.series.shape[0] // self.tile_tokens) if self.series.shape else 1
 
-    @property
+    @cached_property
     def tile_shape(self) -> tuple[int, ...]:
         """(rows, tokens, …) of a tile; tiles at the far edge are padded to it."""
         return (self.block_rows, *((self.tile_tokens, *self.series.shape[1:]) if self.series.shape else ()))
 
-    @property
+    @cached_property
     def decoded_tile_bytes(self) -> int:
         """Bytes of one decoded tile."""
         return math.prod(self.tile_shape) * self.series.storage_dtype.itemsize
 
-    @property
+    @cached_property
     def index_bytes(self) -> int:
         """Bytes of the index at the end of a block's file, its checksum included."""
         return self.n_tiles * _INDEX_ENTRY.size + _CRC.size
 
-    @property
+    @cached_property
     def most_chunk_bytes(self) -> int:
         """What a chunk can take at most, however badly it compresses."""
         return 2 * self.decoded_tile_bytes + _MAX_OVERHEAD
@@ -249,7 +250,8 @@ def parse_index(run_folder: Path, layout: Layout, block: int, data: bytes, n_byt
     if len(data) != layout.index_bytes or _CRC.pack(crc32c(entries)) != data[-_CRC.size :]:
         raise damaged(run_folder, layout, block, "the index of its chunks fails its checksum")
     index = list(_INDEX_ENTRY.iter_unpack(entries))
-    if any(offset + size > end or size > layout.most_chunk_bytes for offset, size in index):
+    most = layout.most_chunk_bytes
+    if any(offset + size > end or size > most for offset, size in index):
         raise damaged(run_folder, layout, block, "the index of its chunks points outside of the file")
     return index
 

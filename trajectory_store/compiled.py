@@ -22,25 +22,26 @@ _inlined: Callable[[_Loop], _Loop] = numba.njit(nogil=True, inline="always")
 
 
 @_compiled
-def encode(patterns: Any, planes: Any, with_motion: Any) -> None:
-    """patterns (n, tokens, width) → planes (n, row bytes), every byte of them."""
+def encode(patterns: Any, masks: Any, packed: Any, q: Any, with_motion: Any) -> Any:
+    """patterns (n, tokens, width) → masks (n) and the first bytes of `packed`, whose number is returned."""
     n, n_tokens, width = patterns.shape
     n_values = n_tokens * width
     item = patterns.dtype.type
     sign = item(patterns.itemsize * 8 - 1)
-    q = planes.shape[1] // (8 * patterns.itemsize)
     rows = patterns.reshape(n, n_values)
     zigzag = np.zeros(8 * q, patterns.dtype)
     moves, old_moves, values = np.zeros(width, np.uint16), np.zeros(width, np.uint16), np.zeros(width, np.float32)
     sums, counts = np.empty((2, width), np.float32), np.empty((2, width), np.uint32)
-    planes[0, :] = _u8(0)
+    written = 8 * q * patterns.itemsize
+    masks[0] = _u16((1 << (3 + patterns.itemsize)) - 1)
+    packed[:written] = _u8(0)
     for token in range(n_tokens):
         for i in range(width):
             for byte in range(patterns.itemsize):
-                planes[0, byte * 8 * q + i * n_tokens + token] = _u8(patterns[0, token, i] >> item(8 * byte))
+                packed[byte * 8 * q + i * n_tokens + token] = _u8(patterns[0, token, i] >> item(8 * byte))
     for t in range(1, n):
         if _are_equal(rows[t], rows[t - 1]) and not _has_any(old_moves):
-            planes[t, :] = _u8(0)
+            masks[t] = _u16(0)
             continue
         if with_motion and _estimate(patterns[t - 1], patterns[t], moves, values, sums, counts):
             for token in range(n_tokens):
@@ -58,49 +59,65 @@ def encode(patterns: Any, planes: Any, with_motion: Any) -> None:
                 change = _u16(moves[i] - old_moves[i])
                 zigzag[n_values + i] = item(_u16(change << _u16(1)) ^ _u16(_u16(0) - _u16(change >> _u16(15))))
                 old_moves[i] = moves[i]
-        _pack(zigzag, planes[t], q)
+        masks[t], n_bytes = _pack(zigzag, packed[written:], q)
+        written += n_bytes
+    return written
 
 
 @_compiled
-def decode(planes: Any, items: Any, n_tokens: Any, width: Any, start: Any, stop: Any, with_motion: Any) -> None:
-    """Rows [start, stop) of items (n, 8q), whose memory is that of planes (n, row bytes); rows before are done."""
-    n_values = n_tokens * width
-    item = items.dtype.type
-    q = items.shape[1] // 8
-    zigzag = np.zeros(8 * q, items.dtype)
-    zigzag_is_clear = True
-    values = np.zeros(width, np.float32)
+def decode(
+    masks: Any,
+    packed: Any,
+    rows: Any,
+    moves: Any,
+    n_tokens: Any,
+    q: Any,
+    start: Any,
+    stop: Any,
+    with_motion: Any,
+) -> Any:
+    """Undo rows [start, stop) of rows (n, values), whose groups `packed` begins with; returns how many bytes they had.
+
+    The rows before are done, and `moves` are those of the last of them.
+    """
+    n_values = rows.shape[1]
+    width = n_values // n_tokens
+    item = rows.dtype.type
+    zigzag, zigzag_is_clear = np.zeros(8 * q, rows.dtype), True
+    values, has_moves = np.zeros(width, np.float32), False
+    for i in range(width):
+        values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
+        has_moves |= moves[i] != _u16(0)
+    read = 0
     if start == 0 and stop > 0:
-        first, row = planes[0].copy(), items[0]
-        row[:] = item(0)
+        row = rows[0]
         for token in range(n_tokens):
             for i in range(width):
                 merged = item(0)
-                for byte in range(items.itemsize):
-                    merged = item(merged | item(item(first[byte * 8 * q + i * n_tokens + token]) << item(8 * byte)))
+                for byte in range(rows.itemsize):
+                    merged = item(merged | item(item(packed[byte * 8 * q + i * n_tokens + token]) << item(8 * byte)))
                 row[token * width + i] = merged
-        start = 1
+        start, read = 1, 8 * q * rows.itemsize
     for t in range(start, stop):
-        row, before = items[t], items[t - 1]
-        is_still = not _has_any(planes[t])
+        row, before = rows[t], rows[t - 1]
+        is_still = masks[t] == _u16(0)
         if not (is_still and zigzag_is_clear):
-            _unpack(planes[t], zigzag, q)
+            read += _unpack(masks[t], packed[read:], zigzag, q)
             zigzag_is_clear = is_still
-        has_moves = False
-        if with_motion:
-            for i in range(n_values, n_values + width):
-                delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
-                row[i] = item(before[i] + delta)
-                has_moves |= row[i] != item(0)
-        if has_moves:
-            moves = row[n_values : n_values + width]
+        if with_motion and not is_still:
+            has_moves = False
             for i in range(width):
+                code = zigzag[n_values + i]
+                change = item(item(code >> item(1)) ^ item(item(0) - item(code & item(1))))
+                moves[i] = _u16(moves[i] + _u16(change))
                 values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
+                has_moves |= moves[i] != _u16(0)
+        if has_moves:
             for token in range(n_tokens):
                 at = token * width
-                was, now, code = before[at : at + width], row[at : at + width], zigzag[at : at + width]
+                was, now, code_row = before[at : at + width], row[at : at + width], zigzag[at : at + width]
                 for i in range(width):
-                    delta = item(item(code[i] >> item(1)) ^ item(item(0) - item(code[i] & item(1))))
+                    delta = item(item(code_row[i] >> item(1)) ^ item(item(0) - item(code_row[i] & item(1))))
                     now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
         elif is_still:
             for i in range(n_values):
@@ -109,45 +126,54 @@ def decode(planes: Any, items: Any, n_tokens: Any, width: Any, start: Any, stop:
             for i in range(n_values):
                 delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
                 row[i] = item(before[i] + delta)
+    return read
 
 
 @_compiled
-def decode_tokens(planes: Any, tokens: Any, n_tokens: Any, first_token: Any, with_motion: Any) -> None:
-    """The tokens from `first_token` on of the first rows: tokens (rows, …, width), in memory of their own."""
+def decode_tokens(
+    masks: Any, packed: Any, tokens: Any, n_tokens: Any, first_token: Any, q: Any, with_motion: Any
+) -> None:
+    """The tokens from `first_token` on of the first rows: tokens (rows, …, width)."""
     n_rows, n_wanted, width = tokens.shape
     item = tokens.dtype.type
-    q = planes.shape[1] // (8 * tokens.itemsize)
     first, n_values = first_token * width, n_tokens * width
     rows = tokens.reshape(n_rows, n_wanted * width)
-    zigzag = np.empty(n_wanted * width, tokens.dtype)
-    move_zigzag = np.empty(width, tokens.dtype)
-    moves, values = np.zeros(width, np.uint16), np.zeros(width, np.float32)
+    zigzag, move_zigzag = np.empty(n_wanted * width, tokens.dtype), np.empty(width, tokens.dtype)
+    moves, values, has_moves = np.zeros(width, np.uint16), np.zeros(width, np.float32), False
     for token in range(n_wanted):
         for i in range(width):
             merged = item(0)
             for byte in range(tokens.itemsize):
-                code = planes[0, byte * 8 * q + i * n_tokens + first_token + token]
+                code = packed[byte * 8 * q + i * n_tokens + first_token + token]
                 merged = item(merged | item(item(code) << item(8 * byte)))
             tokens[0, token, i] = merged
+    read = 8 * q * tokens.itemsize
     for t in range(1, n_rows):
         row, before = rows[t], rows[t - 1]
-        _unpack_some(planes[t], zigzag, q, first)
-        has_moves = False
-        if with_motion:
-            _unpack_some(planes[t], move_zigzag, q, n_values)
-            for i in range(width):
-                change = item(item(move_zigzag[i] >> item(1)) ^ item(item(0) - item(move_zigzag[i] & item(1))))
-                moves[i] = _u16(moves[i] + _u16(change))
-                has_moves |= moves[i] != _u16(0)
+        is_still = masks[t] == _u16(0)
+        if is_still:
+            zigzag[:] = item(0)
+        else:
+            groups = packed[read:]
+            read += _unpack_some(masks[t], groups, zigzag, q, first)
+            if with_motion:
+                _unpack_some(masks[t], groups, move_zigzag, q, n_values)
+                has_moves = False
+                for i in range(width):
+                    change = item(item(move_zigzag[i] >> item(1)) ^ item(item(0) - item(move_zigzag[i] & item(1))))
+                    moves[i] = _u16(moves[i] + _u16(change))
+                    values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
+                    has_moves |= moves[i] != _u16(0)
         if has_moves:
-            for i in range(width):
-                values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
             for token in range(n_wanted):
                 at = token * width
-                was, now, code = before[at : at + width], row[at : at + width], zigzag[at : at + width]
+                was, now, code_row = before[at : at + width], row[at : at + width], zigzag[at : at + width]
                 for i in range(width):
-                    delta = item(item(code[i] >> item(1)) ^ item(item(0) - item(code[i] & item(1))))
+                    delta = item(item(code_row[i] >> item(1)) ^ item(item(0) - item(code_row[i] & item(1))))
                     now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
+        elif is_still:
+            for i in range(n_wanted * width):
+                row[i] = before[i]
         else:
             for i in range(n_wanted * width):
                 delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
@@ -233,79 +259,108 @@ def _estimate(before: Any, after: Any, moves: Any, values: Any, sums: Any, count
 
 
 @_compiled
-def _pack(items: Any, planes: Any, q: Any) -> None:
+def _pack(items: Any, packed: Any, q: Any) -> Any:
+    """Append the groups of one row; returns their mask and how many bytes they have."""
     item = items.dtype.type
     used = item(0)
     for i in range(8 * q):
         used |= items[i]
-    _pack_group(items, used, planes[:q], 0, 1)
-    _pack_group(items, used, planes[q : 2 * q], 1, 1)
-    _pack_group(items, used, planes[2 * q : 4 * q], 2, 2)
-    _pack_group(items, used, planes[4 * q : 8 * q], 4, 4)
+    mask, n = _u16(0), 0
+    if used & item(0b1):
+        _pack_group(items, packed[n : n + q], 0, 1)
+        mask, n = _u16(mask | _u16(1)), n + q
+    if used & item(0b10):
+        _pack_group(items, packed[n : n + q], 1, 1)
+        mask, n = _u16(mask | _u16(2)), n + q
+    if used & item(0b1100):
+        _pack_group(items, packed[n : n + 2 * q], 2, 2)
+        mask, n = _u16(mask | _u16(4)), n + 2 * q
+    if used & item(0xF0):
+        _pack_group(items, packed[n : n + 4 * q], 4, 4)
+        mask, n = _u16(mask | _u16(8)), n + 4 * q
     for byte in range(1, items.itemsize):
-        plane = planes[byte * 8 * q : (byte + 1) * 8 * q]
         if item(used >> item(8 * byte)) & item(0xFF):
+            plane = packed[n : n + 8 * q]
             for i in range(8 * q):
                 plane[i] = _u8(items[i] >> item(8 * byte))
-        else:
-            plane[:] = _u8(0)
+            mask, n = _u16(mask | _u16(_u16(8) << _u16(byte))), n + 8 * q
+    return mask, n
 
 
 @_inlined  # so that shift and width are constants of the loops
-def _pack_group(items: Any, used: Any, plane: Any, shift: Any, width: Any) -> None:
+def _pack_group(items: Any, plane: Any, shift: Any, width: Any) -> None:
     item = items.dtype.type
     mask, n = item((1 << width) - 1), len(plane)
-    if item(used >> item(shift)) & mask:
+    for i in range(n):
+        plane[i] = _u8(item(items[i] >> item(shift)) & mask)
+    for at in range(1, 8 // width):
+        part = items[at * n : (at + 1) * n]
         for i in range(n):
-            plane[i] = _u8(item(items[i] >> item(shift)) & mask)
-        for at in range(1, 8 // width):
-            part = items[at * n : (at + 1) * n]
-            for i in range(n):
-                plane[i] |= _u8(_u8(item(part[i] >> item(shift)) & mask) << _u8(at * width))
-    else:
-        plane[:] = _u8(0)
+            plane[i] |= _u8(_u8(item(part[i] >> item(shift)) & mask) << _u8(at * width))
 
 
 @_compiled
-def _unpack(planes: Any, items: Any, q: Any) -> None:
+def _unpack(mask: Any, packed: Any, items: Any, q: Any) -> Any:
+    """Fill `items` from one row's groups; returns how many bytes they have."""
     item = items.dtype.type
     items[:] = item(0)
+    n = 0
+    if mask & _u16(1):
+        _unpack_group(packed[n : n + q], items, 0, 1)
+        n += q
+    if mask & _u16(2):
+        _unpack_group(packed[n : n + q], items, 1, 1)
+        n += q
+    if mask & _u16(4):
+        _unpack_group(packed[n : n + 2 * q], items, 2, 2)
+        n += 2 * q
+    if mask & _u16(8):
+        _unpack_group(packed[n : n + 4 * q], items, 4, 4)
+        n += 4 * q
     for byte in range(1, items.itemsize):
-        plane = planes[byte * 8 * q : (byte + 1) * 8 * q]
-        if _has_any(plane):
+        if mask & _u16(_u16(8) << _u16(byte)):
+            plane = packed[n : n + 8 * q]
             for i in range(8 * q):
                 items[i] |= item(item(plane[i]) << item(8 * byte))
-    if _has_any(planes[: 8 * q]):
-        _unpack_group(planes[:q], items, 0, 1)
-        _unpack_group(planes[q : 2 * q], items, 1, 1)
-        _unpack_group(planes[2 * q : 4 * q], items, 2, 2)
-        _unpack_group(planes[4 * q : 8 * q], items, 4, 4)
+            n += 8 * q
+    return n
 
 
 @_inlined
 def _unpack_group(plane: Any, items: Any, shift: Any, width: Any) -> None:
     item = items.dtype.type
     mask, n = _u8((1 << width) - 1), len(plane)
-    if _has_any(plane):
-        for at in range(8 // width):
-            part, skipped = items[at * n : (at + 1) * n], _u8(at * width)
-            for i in range(n):
-                part[i] |= item(item(_u8(plane[i] >> skipped) & mask) << item(shift))
+    for at in range(8 // width):
+        part, skipped = items[at * n : (at + 1) * n], _u8(at * width)
+        for i in range(n):
+            part[i] |= item(item(_u8(plane[i] >> skipped) & mask) << item(shift))
 
 
 @_compiled
-def _unpack_some(planes: Any, items: Any, q: Any, first: Any) -> None:
-    """The items from `first` on, as many as there is room for."""
+def _unpack_some(mask: Any, packed: Any, items: Any, q: Any, first: Any) -> Any:
+    """`_unpack` of the items from `first` on, as many as there is room for."""
     item = items.dtype.type
     items[:] = item(0)
+    n = 0
+    if mask & _u16(1):
+        _unpack_some_group(packed[n : n + q], items, first, 0, 1)
+        n += q
+    if mask & _u16(2):
+        _unpack_some_group(packed[n : n + q], items, first, 1, 1)
+        n += q
+    if mask & _u16(4):
+        _unpack_some_group(packed[n : n + 2 * q], items, first, 2, 2)
+        n += 2 * q
+    if mask & _u16(8):
+        _unpack_some_group(packed[n : n + 4 * q], items, first, 4, 4)
+        n += 4 * q
     for byte in range(1, items.itemsize):
-        start = byte * 8 * q + first
-        for i in range(len(items)):
-            items[i] |= item(item(planes[start + i]) << item(8 * byte))
-    _unpack_some_group(planes[:q], items, first, 0, 1)
-    _unpack_some_group(planes[q : 2 * q], items, first, 1, 1)
-    _unpack_some_group(planes[2 * q : 4 * q], items, first, 2, 2)
-    _unpack_some_group(planes[4 * q : 8 * q], items, first, 4, 4)
+        if mask & _u16(_u16(8) << _u16(byte)):
+            plane = packed[n + first : n + first + len(items)]
+            for i in range(len(items)):
+                items[i] |= item(item(plane[i]) << item(8 * byte))
+            n += 8 * q
+    return n
 
 
 @_inlined

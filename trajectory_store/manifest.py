@@ -6,6 +6,7 @@ What the manifest does not name does not exist, except the journal's tail. Layou
 import json
 import os
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ class Manifest:
 
     def layout(self, name: str) -> Layout:
         """How one series lies in its blocks."""
-        return Layout(name, self.spec.series[name], self.block_steps, self.codec)
+        return self._layouts[name]
+
+    @cached_property
+    def _layouts(self) -> dict[str, Layout]:
+        return {name: Layout(name, s, self.block_steps, self.codec) for name, s in self.spec.series.items()}
 
     def sealed_rows(self, name: str) -> int:
         """How many rows of a series are sealed."""

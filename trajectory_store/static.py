@@ -90,6 +90,8 @@ class StaticArray:
             content = zstd.decompress(zstd.without_crc(chunk), self.n_bytes)
         except DamageError as error:
             raise DamageError(f"{path}: static array {name!r}: {error}") from error
+        if content.nbytes != self.n_bytes:
+            raise DamageError(f"{path}: static array {name!r}: {content.nbytes:,} bytes, expected {self.n_bytes:,}")
         return content.view(DTYPES[self.dtype]).reshape(self.shape)
 
 

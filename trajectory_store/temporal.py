@@ -1,102 +1,113 @@
 """The temporal-delta codec: along the first axis, differences to what the row before predicts, as bit planes.
 
-Knows arrays, not files; layout: docs/format.md, "Temporal delta". Row 0 is kept, byte planes with its tokens last.
+Knows bytes, not files; layout: docs/format.md, "Temporal delta". Row 0 is kept, byte planes with its tokens last.
 Row t becomes the wrap-around difference of its bit patterns to a prediction, zigzag-mapped (0, −1, 1, −2, … →
 0, 1, 2, 3, …) so that small differences have few bits. The prediction is row t − 1; with motion, which is for bfloat16
 only, it is row t − 1 moved by what its tokens share (`motion`), and the moves are stored behind the row.
 Lossless for every bit pattern of every item size.
 """
 
+import math
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import bit_planes, motion
+from . import bit_planes, buffers, motion
 from .kernels import kernels_for
 
 NAME = "trajectory_store.temporal_delta"
 """The codec's name in Zarr metadata and in the `zarr.codecs` entry point."""
 
+Bytes = npt.NDArray[np.uint8]
+Patterns = npt.NDArray[Any]
+
 _FEW = 8
 """Undoing one token of this many alone pays even if the others are wanted later."""
-
-Planes = npt.NDArray[np.uint8]
-Patterns = npt.NDArray[Any]
+_MASK_BYTES = 2
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a tile of `shape` (rows, tokens, …) and its planes correspond; a tile of scalars has one token."""
+    """A tile of `shape` (rows, tokens, …) as the codec sees it; a tile of scalars has one token."""
 
     shape: tuple[int, ...]
     itemsize: int
     with_motion: bool
 
-    @property
+    @cached_property
     def n_tokens(self) -> int:
         """Entries of a row's first axis."""
         return self.shape[1] if len(self.shape) > 1 else 1
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Items of one token."""
-        return int(np.prod(self.shape[2:], dtype=np.int64))
+        return math.prod(self.shape[2:])
 
-    @property
+    @cached_property
     def n_values(self) -> int:
         """Items of one row, without its moves."""
         return self.n_tokens * self.width
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row's planes: of its items, the moves', and zeros up to whole bytes."""
-        n_items = self.n_values + (self.width if self.with_motion else 0)
-        return bit_planes.group_bytes(n_items) * bit_planes.ITEMS_A_GROUP_BYTE * self.itemsize
+    @cached_property
+    def q(self) -> int:
+        """A row has 8q items: its values, its moves, and zeros."""
+        return bit_planes.group_bytes(self.n_values + (self.width if self.with_motion else 0))
 
-    @property
-    def planes_shape(self) -> tuple[int, int]:
-        """The shape of what `encode` returns."""
-        return self.shape[0], self.row_bytes
+    @cached_property
+    def first_row_bytes(self) -> int:
+        """Bytes of the row that is kept."""
+        return bit_planes.ITEMS_A_GROUP_BYTE * self.q * self.itemsize
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """What the tile can take encoded, at most."""
+        return self.shape[0] * (_MASK_BYTES + self.first_row_bytes)
 
 
-def encode(rows: Patterns, *, with_motion: bool = False) -> Planes:
+def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
     """Delta-code `rows` along axis 0.
 
-    rows: shape (n, …), any dtype of 1, 2, 4 or 8 bytes an item, read as bit patterns; with_motion: only for bfloat16.
-    Returns uint8 of shape (n, row bytes).
+    rows: shape (n, …), n ≥ 1, any dtype of 1, 2, 4 or 8 bytes an item, read as bit patterns; with_motion: only for
+    bfloat16. Returns uint8, one axis; its memory may be used again once it is gone.
     """
     geometry = Geometry(rows.shape, rows.itemsize, with_motion)
     patterns = np.ascontiguousarray(rows).reshape(len(rows), geometry.n_tokens, geometry.width)
     patterns = patterns.view(f"<u{rows.itemsize}")
     kernels = kernels_for(patterns.itemsize, patterns.nbytes)
-    if kernels is None or len(patterns) == 0:
+    if kernels is None:
         return _encode(patterns, geometry)
-    planes = np.empty(geometry.planes_shape, dtype=np.uint8)
-    kernels.encode(patterns, planes, with_motion)
-    return planes
+    encoded = buffers.take(geometry.most_bytes)
+    n_bytes = kernels.encode(patterns, *_parts(encoded, len(rows)), geometry.q, with_motion)
+    return encoded[: _MASK_BYTES * len(rows) + n_bytes]
 
 
-def _encode(patterns: Patterns, geometry: Geometry) -> Planes:
-    n, n_values = len(patterns), geometry.n_values
-    zigzag = np.zeros((n, geometry.row_bytes // geometry.itemsize), dtype=patterns.dtype)
-    if n == 0:
-        return bit_planes.pack(zigzag)
+def _parts(encoded: Bytes, n_rows: int) -> tuple[npt.NDArray[np.uint16], Bytes]:
+    """The masks of the rows' groups and the groups."""
+    n_mask_bytes = _MASK_BYTES * n_rows
+    return encoded[:n_mask_bytes].view("<u2"), encoded[n_mask_bytes:]
+
+
+def _encode(patterns: Patterns, geometry: Geometry) -> Bytes:
+    n, n_values, itemsize = len(patterns), geometry.n_values, geometry.itemsize
+    zigzag = np.zeros((n - 1, bit_planes.ITEMS_A_GROUP_BYTE * geometry.q), dtype=patterns.dtype)
     before, after = patterns[:-1], patterns[1:]
     if geometry.with_motion:
         moves = motion.estimate(before, after)
-        zigzag[1:, n_values : n_values + geometry.width] = _zigzag(np.diff(moves, axis=0, prepend=np.uint16(0)))
+        zigzag[:, n_values : n_values + geometry.width] = _zigzag(np.diff(moves, axis=0, prepend=np.uint16(0)))
         before = before.copy()
         for row in np.flatnonzero(moves.any(axis=1)):
             before[row] = motion.predict(before[row], moves[row])
-    zigzag[1:, :n_values] = _zigzag(after - before).reshape(n - 1, n_values)
-    planes = bit_planes.pack(zigzag)
-    planes[0] = 0
-    by_byte = planes[0].reshape(geometry.itemsize, -1)
-    by_byte[:, :n_values] = patterns[0].T.reshape(-1, 1).view(np.uint8).T
-    return planes
+    zigzag[:, :n_values] = _zigzag(after - before).reshape(n - 1, n_values)
+    masks, packed = bit_planes.pack(zigzag)
+    first_mask = np.array([bit_planes.all_groups(itemsize)], dtype="<u2")
+    first = np.zeros((itemsize, bit_planes.ITEMS_A_GROUP_BYTE * geometry.q), dtype=np.uint8)
+    first[:, :n_values] = patterns[0].T.reshape(-1, 1).view(np.uint8).T
+    return np.concatenate([first_mask.view(np.uint8), masks.view(np.uint8), first.reshape(-1), packed])
 
 
 def _zigzag(deltas: Patterns) -> Patterns:
@@ -111,81 +122,105 @@ def _unzigzag(zigzag: Patterns) -> Patterns:
     return deltas
 
 
-def decode(planes: Planes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool = False) -> Patterns:
-    """The inverse of `encode`: `shape` of `dtype`; `planes` stays as it is."""
-    return np.ascontiguousarray(Decoder(planes.copy(), shape, dtype, with_motion=with_motion).rows(shape[0]))
+def decode(encoded: Bytes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool = False) -> Patterns:
+    """The inverse of `encode`: `shape` of `dtype`; ValueError where `encoded` is not of such a tile."""
+    return Decoder(encoded, shape, dtype, with_motion=with_motion).rows(shape[0])
 
 
 class Decoder:
     """Undoes `encode` row by row, keeping what is done: early rows cost little, and going on costs only the rest.
 
-    Takes over the memory of `planes`: a row takes the place of its planes. Thread-safe.
+    ValueError where `encoded` has not the size that its masks tell. Thread-safe.
     """
 
-    def __init__(self, planes: Planes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool) -> None:
+    def __init__(self, encoded: Bytes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool) -> None:
         self._dtype = np.dtype(dtype)
-        self._geometry = Geometry(shape, self._dtype.itemsize, with_motion)
-        self._planes: Planes = planes.reshape(self._geometry.planes_shape)
-        self._items: Patterns = self._planes.view(f"<u{self._dtype.itemsize}")
+        geometry = self._geometry = Geometry(shape, self._dtype.itemsize, with_motion)
+        if len(encoded) < _MASK_BYTES * shape[0]:
+            raise ValueError(f"{len(encoded):,} bytes are too few for {shape[0]:,} rows")
+        # The compiled loops know arrays that may be written to.
+        self._masks, self._packed = _parts(encoded if encoded.flags.writeable else encoded.copy(), shape[0])
+        n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
+        groups = bit_planes.all_groups(geometry.itemsize)
+        if n_bytes != len(self._packed) or self._masks.max() > groups or self._masks[0] != groups:
+            raise ValueError(f"{len(self._packed):,} bytes of rows where the masks tell {n_bytes:,}")
+        self._patterns: Patterns | None = None  # (rows, values), once rows are asked for
+        self._moves = np.zeros(geometry.width, dtype=np.uint16)
         self._n_done = 0
+        self._n_read = 0  # bytes of `_packed`
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
-        return self._planes.nbytes
+        """Bytes held, at most."""
+        return self._packed.nbytes + math.prod(self._geometry.shape) * self._geometry.itemsize
 
     def rows(self, stop: int, tokens: slice | None = None) -> Patterns:
-        """Rows [0, stop), a view, not contiguous, that must not be written to; of some adjacent tokens only, if told.
+        """Rows [0, stop), a view that must not be written to; of some adjacent tokens only, if told.
 
-        Few tokens of a tile nothing of which is undone yet are undone alone, and the planes stay.
+        Few tokens of a tile nothing of which is undone yet are undone alone. The array's memory may be used again once
+        it is gone.
         """
         geometry = self._geometry
+        if tokens is not None and self._n_done == 0 and _are_few(tokens, geometry):
+            some = np.empty((stop, tokens.stop - tokens.start, geometry.width), dtype=f"<u{geometry.itemsize}")
+            kernels = kernels_for(geometry.itemsize, some.nbytes)
+            if kernels is not None:
+                kernels.decode_tokens(
+                    self._masks, self._packed, some, geometry.n_tokens, tokens.start, geometry.q, geometry.with_motion
+                )
+                return some.view(self._dtype).reshape(stop, -1, *geometry.shape[2:])
         with self._lock:
-            if tokens is not None and self._n_done == 0 and _are_few(tokens, geometry):
-                some = np.empty((stop, tokens.stop - tokens.start, geometry.width), dtype=self._items.dtype)
-                kernels = kernels_for(geometry.itemsize, some.nbytes)
-                if kernels is not None:
-                    kernels.decode_tokens(self._planes, some, geometry.n_tokens, tokens.start, geometry.with_motion)
-                    return some.view(self._dtype).reshape(stop, -1, *geometry.shape[2:])
+            if self._patterns is None:
+                memory = buffers.take(math.prod(geometry.shape) * geometry.itemsize)
+                self._patterns = memory.view(f"<u{geometry.itemsize}").reshape(geometry.shape[0], geometry.n_values)
             if stop > self._n_done:
-                self._decode(self._n_done, stop)
+                self._decode(self._patterns, stop)
                 self._n_done = stop
-        values = self._items[:stop, : geometry.n_values].view(self._dtype).reshape(stop, *geometry.shape[1:])
+        values = self._patterns[:stop].view(self._dtype).reshape(stop, *geometry.shape[1:])
         return values if tokens is None else values[:, tokens]
 
-    def _decode(self, start: int, stop: int) -> None:
-        geometry = self._geometry
-        kernels = kernels_for(geometry.itemsize, (stop - start) * geometry.row_bytes)
-        if kernels is None:
-            _decode(self._planes, self._items, geometry, start, stop)
-        else:
-            kernels.decode(
-                self._planes, self._items, geometry.n_tokens, geometry.width, start, stop, geometry.with_motion
+    def _decode(self, patterns: Patterns, stop: int) -> None:
+        geometry, start = self._geometry, self._n_done
+        kernels = kernels_for(geometry.itemsize, patterns[start:stop].nbytes)
+        if kernels is not None:
+            self._n_read += kernels.decode(
+                self._masks,
+                self._packed[self._n_read :],
+                patterns,
+                self._moves,
+                *(geometry.n_tokens, geometry.q, start, stop, geometry.with_motion),
             )
+            return
+        if start == 0:
+            _decode_first(self._packed[: geometry.first_row_bytes], patterns[0], geometry)
+            self._n_read, start = geometry.first_row_bytes, 1
+        masks = self._masks[start:stop]
+        n_bytes = int(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize).sum())
+        packed = self._packed[self._n_read : self._n_read + n_bytes]
+        self._n_read += n_bytes
+        _decode(bit_planes.unpack(masks, packed, geometry.q, patterns.dtype), patterns, self._moves, geometry, start)
 
 
 def _are_few(tokens: slice, geometry: Geometry) -> bool:
     return bool((tokens.stop - tokens.start) * _FEW <= geometry.n_tokens)
 
 
-def _decode(planes: Planes, items: Patterns, geometry: Geometry, start: int, stop: int) -> None:
-    if start == 0 < stop:
-        _decode_first(planes[0], items[0], geometry)
-        start = 1
-    n_values, moves = geometry.n_values, slice(geometry.n_values, geometry.n_values + geometry.width)
-    deltas = _unzigzag(bit_planes.unpack(planes[start:stop], items.dtype))
-    for row, delta in zip(range(start, stop), deltas, strict=True):  # 17 times faster than np.cumsum(axis=0)
-        np.add(items[row - 1], delta, out=items[row])
-        if geometry.with_motion and items[row, moves].any():
-            before = items[row - 1, :n_values].reshape(geometry.n_tokens, geometry.width)
-            predicted = motion.predict(before, items[row, moves])
-            np.add(predicted.reshape(-1), delta[:n_values], out=items[row, :n_values])
+def _decode_first(packed: Bytes, row: Patterns, geometry: Geometry) -> None:
+    by_byte = packed.reshape(geometry.itemsize, -1)[:, : geometry.n_values]
+    tokens_last = np.ascontiguousarray(by_byte.T).view(row.dtype).reshape(geometry.width, geometry.n_tokens)
+    row[:] = tokens_last.T.reshape(-1)
 
 
-def _decode_first(planes: Planes, items: Patterns, geometry: Geometry) -> None:
-    by_byte = planes.reshape(geometry.itemsize, -1)[:, : geometry.n_values]
-    # A copy, for the row takes the place of its planes.
-    tokens_last = by_byte.T.copy().view(items.dtype).reshape(geometry.width, geometry.n_tokens)
-    items[:] = 0
-    items[: geometry.n_values] = tokens_last.T.reshape(-1)
+def _decode(zigzag: Patterns, patterns: Patterns, moves: Patterns, geometry: Geometry, start: int) -> None:
+    """Undo the rows from `start` on, of which `zigzag` has the items, on top of those before; `moves` go along."""
+    n_values = geometry.n_values
+    deltas = _unzigzag(zigzag)
+    for row, delta in enumerate(deltas, start):  # 17 times faster than np.cumsum(axis=0)
+        predicted = patterns[row - 1]
+        if geometry.with_motion:
+            moves += delta[n_values : n_values + geometry.width]
+            if moves.any():
+                before = predicted.reshape(geometry.n_tokens, geometry.width)
+                predicted = motion.predict(before, moves).reshape(-1)
+        np.add(predicted, delta[:n_values], out=patterns[row])

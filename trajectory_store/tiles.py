@@ -53,15 +53,17 @@ class TemporalCodec:
         return zstd.with_crc(zstd.compress(temporal.encode(tile, with_motion=self.with_motion), ZSTD_LEVEL))
 
     def decode(self, chunk: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DecodedTile:
-        planes_shape = temporal.Geometry(shape, dtype.itemsize, self.with_motion).planes_shape
-        planes = zstd.decompress(zstd.without_crc(chunk), math.prod(planes_shape))
-        return temporal.Decoder(planes, shape, dtype, with_motion=self.with_motion)
+        most_bytes = temporal.Geometry(shape, dtype.itemsize, self.with_motion).most_bytes
+        encoded = zstd.decompress(zstd.without_crc(chunk), most_bytes)
+        try:
+            return temporal.Decoder(encoded, shape, dtype, with_motion=self.with_motion)
+        except ValueError as error:
+            raise DamageError(f"{temporal.NAME}: {error}") from error
 
     def zarr_codecs(self, n_axes: int, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
         del n_axes, dtype
         return [
             {"name": temporal.NAME, "configuration": {"motion": self.with_motion}},
-            {"name": "bytes"},
             {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
             {"name": "crc32c"},
         ]

@@ -106,34 +106,39 @@ def decode_temporal(payload, shape, dtype, motion):
     width = int(np.prod(shape[2:], dtype=int))
     n_values, n_moves = n_tokens * width, width if motion else 0
     q = -(-(n_values + n_moves) // 8)
-    rows = np.frombuffer(zstd.decompress(payload), "u1").reshape(n_rows, 8 * q * k)
-    first = sum(rows[0].reshape(k, 8 * q)[b].astype("u8") << np.uint64(8 * b) for b in range(k))
+    content = np.frombuffer(zstd.decompress(payload), "u1")
+    masks, at = content[: 2 * n_rows].view("<u2"), 2 * n_rows + 8 * q * k
+    first = sum(content[2 * n_rows : at].reshape(k, 8 * q)[b].astype("u8") << np.uint64(8 * b) for b in range(k))
     x = np.empty((n_rows, n_values), "u8")
     x[0] = first[:n_values].reshape(width, n_tokens).T.reshape(-1)
     moves = np.zeros(n_moves, "u2")
     top = np.uint64(2 ** (8 * k) - 1)
     for t in range(1, n_rows):
-        z = unpacked(rows[t], q, k)
+        z, at = unpacked(content, at, int(masks[t]), q, k)
         d = (z >> np.uint64(1)) ^ np.where(z & np.uint64(1), top, np.uint64(0))
         predicted = x[t - 1]
         if motion:
             moves = moves + d[n_values : n_values + n_moves].astype("u2")
             predicted = moved(predicted.astype("u2"), np.tile(moves, n_tokens)).astype("u8")
         x[t] = (predicted + d[:n_values]) & top
+    assert at == len(content)
     return x.astype(f"<u{k}").view(dtype).reshape(shape)
 
 
-def unpacked(row, q, k):
-    z = sum(row[8 * q * b : 8 * q * (b + 1)].astype("u8") << np.uint64(8 * b) for b in range(1, k))
-    z = np.zeros(8 * q, "u8") + z
-    start = 0
-    for s, w in ((0, 1), (1, 1), (2, 2), (4, 4)):
+def unpacked(content, at, mask, q, k):
+    z = np.zeros(8 * q, "u8")
+    for g, (s, w) in enumerate(((0, 1), (1, 1), (2, 2), (4, 4))):
         n = q * w
-        for j in range(8 // w):
-            for i in range(n):
-                z[j * n + i] |= np.uint64(((int(row[start + i]) >> (j * w)) & (2**w - 1)) << s)
-        start += n
-    return z
+        if mask >> g & 1:
+            for j in range(8 // w):
+                for i in range(n):
+                    z[j * n + i] |= np.uint64(((int(content[at + i]) >> (j * w)) & (2**w - 1)) << s)
+            at += n
+    for b in range(1, k):
+        if mask >> (3 + b) & 1:
+            z |= content[at : at + 8 * q].astype("u8") << np.uint64(8 * b)
+            at += 8 * q
+    return z, at
 
 
 def moved(x, m):

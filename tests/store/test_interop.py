@@ -1,5 +1,6 @@
 """Other readers as oracles: zarr-python, xarray, TensorStore and zarrs read what we write, and the other way round."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_arrays_that_zarr_writes_with_our_metadata_are_ours(
     blocks = tuple(WholeBlock(theirs, layout, block).committed for block in range(3))
     for block in range(3):
         assert len(WholeBlock(theirs, layout, block).index()) == layout.n_tiles
-    manifest.Manifest(**{**vars(loaded), "blocks": {"x": blocks}}).store(theirs)
+    dataclasses.replace(loaded, blocks={"x": blocks}).store(theirs)
     with ts.open(theirs) as run:
         assert bits(run["x"].bits[...]) == bits(rows)
 
