@@ -2,7 +2,7 @@
 # # From a training run to its figures
 #
 # Trains a tiny language model for 1,500 steps, records the embedding row of every dead token at every step, and asks
-# when the rows stop moving. It takes some three minutes on two cores, and needs `pip install
+# when the rows stop moving. It takes two to four minutes on two cores, and needs `pip install
 # "trajectory-store[train,fast,plots]"`. The script and the notebook of the same name are the same cells.
 
 # %%
@@ -41,12 +41,12 @@ command("trainer", "run", "--preset", "demo", "--data", data, "--out", recorded,
 # %% [markdown]
 # ## Look
 #
-# A run opens at once, whatever its size, and reads what is indexed: here three tokens at every hundredth step.
+# A run opens at once, whatever its size, and reads what is indexed: here four weights of one token, every 250 steps.
 
 # %%
 run = ts.open(recorded / "trajectory")
 print(run)
-print(run["W"][::100, :3, 0].astype("float32"))
+print(run["W"][::250, 17, :4])
 
 # %% [markdown]
 # ## Ask
