@@ -5,6 +5,7 @@ bits; an item that is 0, 1 or 2 then has one bit, not one byte, that is not zero
 row is not stored at all, so that what hardly moves hardly has bytes. Layout: docs/format.md, "Bit planes".
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,11 +79,14 @@ def unpack(masks: Masks, packed: Bytes, q: int, dtype: np.dtype[Any]) -> Items:
 
 
 def row_bytes(masks: Masks, q: int, itemsize: int) -> npt.NDArray[np.int64]:
-    """How many bytes each row has."""
-    total = np.zeros(len(masks), dtype=np.int64)
-    for group, size in enumerate(group_sizes(q, itemsize)):
-        total += (masks >> np.uint16(group) & np.uint16(1)).astype(np.int64) * size
-    return total
+    """How many bytes each row has; no mask has a bit that is no group's."""
+    return _bytes_of_masks(q, itemsize)[masks]
+
+
+@cache
+def _bytes_of_masks(q: int, itemsize: int) -> npt.NDArray[np.int64]:
+    masks = np.arange(all_groups(itemsize) + 1)
+    return sum(((masks >> group & 1) * size for group, size in enumerate(group_sizes(q, itemsize))), masks * 0)
 
 
 def _bounds(n_items: int, itemsize: int) -> list[tuple[int, int]]:

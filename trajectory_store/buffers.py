@@ -1,9 +1,9 @@
-"""Memory that is used again: a page costs more to touch for the first time than a tile to decode.
+"""Memory that is used again: a page costs more to touch for the first time than to decode a tile into.
 
 An array from here gives its memory back when the last view of it is gone, so nobody has to return it. Thread-safe.
 """
 
-from collections import deque
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,35 +11,45 @@ import numpy.typing as npt
 
 Buffer = npt.NDArray[np.uint8]
 
-MAX_IDLE_BYTES = 32 << 20
-"""What is kept of one size; it also bounds what a process keeps after its last run is closed, times `_MOST_SIZES`."""
-_MOST_SIZES = 4
+MAX_IDLE_BYTES = 64 << 20
+"""What a process keeps, at most, once its runs are closed."""
+_SMALLEST_BYTES = 1 << 16
 
-_idle: dict[int, deque[Buffer]] = {}
+_idle: dict[int, list[Buffer]] = {}
+_n_idle_bytes = 0
+_lock = threading.RLock()  # a collection may give memory back inside of `take`
 
 
 def take(n_bytes: int) -> Buffer:
     """An array of `n_bytes` bytes of any content."""
-    if n_bytes > MAX_IDLE_BYTES:
+    global _n_idle_bytes
+    size = 1 << (n_bytes - 1).bit_length() if n_bytes else 0
+    if not _SMALLEST_BYTES <= size <= MAX_IDLE_BYTES:
         return np.empty(n_bytes, dtype=np.uint8)
-    idle = _idle.get(n_bytes)
-    if idle is None:
-        if len(_idle) >= _MOST_SIZES:
-            _idle.clear()  # another run, other sizes
-        idle = _idle.setdefault(n_bytes, deque(maxlen=MAX_IDLE_BYTES // max(1, n_bytes)))
-    try:
-        memory = idle.pop()
-    except IndexError:
-        memory = np.empty(n_bytes, dtype=np.uint8)
-    return np.asarray(_Lease(memory, idle))
+    with _lock:
+        same_size = _idle.get(size)
+        memory = same_size.pop() if same_size else None
+        if memory is not None:
+            _n_idle_bytes -= size
+    return np.asarray(_Lease(np.empty(size, dtype=np.uint8) if memory is None else memory))[:n_bytes]
+
+
+def _give_back(memory: Buffer) -> None:
+    global _n_idle_bytes
+    with _lock:
+        if _n_idle_bytes + len(memory) > MAX_IDLE_BYTES:
+            _idle.clear()  # other sizes are wanted now
+            _n_idle_bytes = 0
+        _idle.setdefault(len(memory), []).append(memory)
+        _n_idle_bytes += len(memory)
 
 
 class _Lease:
     """Owns a buffer as the base of the array that `take` returns: numpy keeps it as long as there is a view."""
 
-    def __init__(self, memory: Buffer, idle: deque[Buffer]) -> None:
-        self._memory, self._idle = memory, idle
+    def __init__(self, memory: Buffer) -> None:
+        self._memory = memory
         self.__array_interface__: dict[str, Any] = memory.__array_interface__
 
     def __del__(self) -> None:
-        self._idle.append(self._memory)  # atomic, and drops the oldest where there are too many
+        _give_back(self._memory)

@@ -112,7 +112,7 @@ class Layout:
 
     def block_path(self, run_folder: Path, block: int) -> Path:
         """The file of a block, under Zarr's default chunk key."""
-        return run_folder.joinpath(self.name, "c", str(block), *["0"] * len(self.series.shape))
+        return Path(f"{run_folder}/{self.name}/c/{block}" + "/0" * len(self.series.shape))
 
     def zarr_metadata(self, n_rows: int) -> dict[str, Any]:
         """The array's zarr.json once `n_rows` rows are sealed."""

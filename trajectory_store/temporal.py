@@ -10,7 +10,7 @@ Lossless for every bit pattern of every item size.
 import math
 import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -69,13 +69,16 @@ class Geometry:
         return self.shape[0] * (_MASK_BYTES + self.first_row_bytes)
 
 
+geometry_of = cache(Geometry)
+
+
 def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
     """Delta-code `rows` along axis 0.
 
     rows: shape (n, …), n ≥ 1, any dtype of 1, 2, 4 or 8 bytes an item, read as bit patterns; with_motion: only for
     bfloat16. Returns uint8, one axis; its memory may be used again once it is gone.
     """
-    geometry = Geometry(rows.shape, rows.itemsize, with_motion)
+    geometry = geometry_of(rows.shape, rows.itemsize, with_motion)
     patterns = np.ascontiguousarray(rows).reshape(len(rows), geometry.n_tokens, geometry.width)
     patterns = patterns.view(f"<u{rows.itemsize}")
     kernels = kernels_for(patterns.itemsize, patterns.nbytes)
@@ -135,14 +138,16 @@ class Decoder:
 
     def __init__(self, encoded: Bytes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool) -> None:
         self._dtype = np.dtype(dtype)
-        geometry = self._geometry = Geometry(shape, self._dtype.itemsize, with_motion)
+        geometry = self._geometry = geometry_of(shape, self._dtype.itemsize, with_motion)
         if len(encoded) < _MASK_BYTES * shape[0]:
             raise ValueError(f"{len(encoded):,} bytes are too few for {shape[0]:,} rows")
         # The compiled loops know arrays that may be written to.
         self._masks, self._packed = _parts(encoded if encoded.flags.writeable else encoded.copy(), shape[0])
-        n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
         groups = bit_planes.all_groups(geometry.itemsize)
-        if n_bytes != len(self._packed) or self._masks.max() > groups or self._masks[0] != groups:
+        if self._masks.max() > groups or self._masks[0] != groups:
+            raise ValueError("the masks name groups that there are not, or not all of the first row")
+        n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
+        if n_bytes != len(self._packed):
             raise ValueError(f"{len(self._packed):,} bytes of rows where the masks tell {n_bytes:,}")
         self._patterns: Patterns | None = None  # (rows, values), once rows are asked for
         self._moves = np.zeros(geometry.width, dtype=np.uint16)

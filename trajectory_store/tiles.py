@@ -53,7 +53,7 @@ class TemporalCodec:
         return zstd.with_crc(zstd.compress(temporal.encode(tile, with_motion=self.with_motion), ZSTD_LEVEL))
 
     def decode(self, chunk: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DecodedTile:
-        most_bytes = temporal.Geometry(shape, dtype.itemsize, self.with_motion).most_bytes
+        most_bytes = temporal.geometry_of(shape, dtype.itemsize, self.with_motion).most_bytes
         encoded = zstd.decompress(zstd.without_crc(chunk), most_bytes)
         try:
             return temporal.Decoder(encoded, shape, dtype, with_motion=self.with_motion)

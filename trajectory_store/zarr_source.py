@@ -32,8 +32,12 @@ CACHE_BYTES = 128 << 20
 """Room for one block of the default size, so that reading step after step decodes each tile once."""
 _REFRESH_ATTEMPTS = 100
 _TORN_ATTEMPTS = 2
-_FEWEST_PARALLEL_TILES = 4
+_FEWEST_TILES_A_THREAD = 2
 _MOST_OPEN_BLOCKS = 64
+
+
+_Job = tuple[int, int, Positions, Positions | None, Callable[[npt.NDArray[Any]], None]]
+"""(block, tile, positions in the block, positions in the tile, where its part goes)"""
 
 
 class ZarrSource:
@@ -150,7 +154,7 @@ class ZarrSource:
             for tile, out_tokens, tile_positions in _tiles(tokens, layout)
         ]
 
-        def run(job: tuple[int, int, Positions, Positions | None, Callable[[npt.NDArray[Any]], None]]) -> None:
+        def run(job: _Job) -> None:
             block, tile, block_positions, tile_positions, store = job
             decoded = self._tile(layout, block, tile)
             stop = stop_of(block_positions)
@@ -160,12 +164,7 @@ class ZarrSource:
                 part = decoded.rows(stop)[block_positions]
                 store(part if tile_positions is None else part[:, tile_positions])
 
-        if len(jobs) < _FEWEST_PARALLEL_TILES:
-            for job in jobs:
-                run(job)
-        else:  # zstd and the compiled loops run without the interpreter's lock
-            for _ in _decoding_threads().map(run, jobs):
-                pass
+        _for_each(run, jobs)
 
     def _tile(self, layout: chunks.Layout, block: int, tile: int) -> DecodedTile:
         committed = self._manifest.blocks[layout.name][block]
@@ -205,9 +204,26 @@ def _close(segments: Iterable[Segment]) -> None:
         segment.close()
 
 
+def _for_each(work: Callable[[_Job], None], jobs: list[_Job]) -> None:
+    """Do the work of all jobs, on all cores: zstd and the compiled loops run without the interpreter's lock."""
+    threads, n_threads = _decoding_threads()
+    n_shares = min(n_threads + 1, len(jobs) // _FEWEST_TILES_A_THREAD)
+    shares = [threads.submit(_do_all, work, jobs[first::n_shares]) for first in range(1, n_shares)]
+    _do_all(work, jobs[:: max(1, n_shares)])
+    for share in shares:
+        share.result()
+
+
+def _do_all(work: Callable[[_Job], None], jobs: list[_Job]) -> None:
+    for job in jobs:
+        work(job)
+
+
 @cache
-def _decoding_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="trajectory-decode")
+def _decoding_threads() -> tuple[ThreadPoolExecutor, int]:
+    """Threads beside the one that reads, and how many: one less than there are cores."""
+    n_threads = max(1, (os.cpu_count() or 1) - 1)
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="trajectory-decode"), n_threads
 
 
 def _target(out: npt.NDArray[Any], rows: Positions, tokens: Positions | None) -> Callable[[npt.NDArray[Any]], None]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import buffers
 from .checksum import crc32c
 from .errors import DamageError
 
@@ -35,13 +36,16 @@ def compress(array: npt.NDArray[Any], level: int) -> bytes:
 
 
 def decompress(payload: bytes, most_bytes: int) -> npt.NDArray[np.uint8]:
-    """The content of one frame; DamageError, and nothing allocated, unless it says that it has at most `most_bytes`."""
+    """The content of one frame; DamageError, and nothing allocated, unless it says that it has at most `most_bytes`.
+
+    The array's memory may be used again once it is gone.
+    """
     from numcodecs import zstd
 
     n_bytes = _content_bytes(payload)
     if n_bytes is None or n_bytes > most_bytes:
         raise DamageError(f"zstd: the frame does not say that it has {most_bytes:,} bytes or fewer")
-    out = np.empty(n_bytes, dtype=np.uint8)
+    out = buffers.take(n_bytes)
     try:
         zstd.decompress(payload, out)
     except (RuntimeError, ValueError) as error:
