@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 Buffer = npt.NDArray[np.uint8]
 
-MAX_IDLE_BYTES = 64 << 20
-"""What a process keeps, at most, once its runs are closed."""
+MAX_IDLE_BYTES = 128 << 20
+"""What a process keeps, at most: room for one block of the default size."""
 _SMALLEST_BYTES = 1 << 16
 
 _idle: dict[int, list[Buffer]] = {}

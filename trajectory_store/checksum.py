@@ -1,9 +1,21 @@
-"""CRC-32C (Castagnoli), the one checksum of the format: journal records, chunks, metadata."""
+"""CRC-32C (Castagnoli), the checksum of everything that is stored, and what tells whole files apart."""
 
+import zlib
 from typing import Any
 
 import google_crc32c
 import numpy as np
+
+
+def file_crc32(data: Any, initial: int = 0) -> int:
+    """The CRC-32 (zlib's) of the bytes of a whole file, continuing from `initial`.
+
+    What tells one sound file from another cannot be a CRC-32C: over bytes that end with their own CRC-32C it is the
+    same whatever they are.
+    """
+    if isinstance(data, np.ndarray):
+        data = data.reshape(-1).view(np.uint8)  # not every dtype has a buffer
+    return zlib.crc32(data, initial)
 
 
 def crc32c(data: Any, initial: int = 0) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import files
-from .checksum import crc32c
+from .checksum import crc32c, file_crc32
 from .errors import DamageError
 from .spec import Series
 from .tiles import DecodedTile, TileCodec, codec_for
@@ -175,10 +175,10 @@ def zarr_array(
 
 @dataclass(frozen=True)
 class Block:
-    """A block that was committed: its file's size in bytes, its CRC-32C, and that of the index at its end."""
+    """A block that was committed: its file's size in bytes, its CRC-32, and the CRC-32C of the index at its end."""
 
     n_bytes: int
-    crc32c: int
+    crc32: int
     index_crc32c: int
 
     @classmethod
@@ -187,7 +187,7 @@ class Block:
         n_bytes = crc = 0
         for part in parts:
             n_bytes += len(part)
-            crc = crc32c(part, crc)
+            crc = file_crc32(part, crc)
         return cls(n_bytes, crc, index_crc32c(part))
 
 

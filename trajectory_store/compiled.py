@@ -69,6 +69,7 @@ def decode(
     masks: Any,
     packed: Any,
     rows: Any,
+    stride: Any,
     moves: Any,
     n_tokens: Any,
     q: Any,
@@ -76,12 +77,12 @@ def decode(
     stop: Any,
     with_motion: Any,
 ) -> Any:
-    """Undo rows [start, stop) of rows (n, values), whose groups `packed` begins with; returns how many bytes they had.
+    """Undo rows [start, stop), whose groups `packed` begins with; returns how many bytes they had.
 
-    The rows before are done, and `moves` are those of the last of them.
+    rows: one axis, a row every `stride` items. Those before are done, and `moves` are those of the last of them.
     """
-    n_values = rows.shape[1]
-    width = n_values // n_tokens
+    width = len(moves)
+    n_values = n_tokens * width
     item = rows.dtype.type
     zigzag, zigzag_is_clear = np.zeros(8 * q, rows.dtype), True
     values, has_moves = np.zeros(width, np.float32), False
@@ -90,7 +91,7 @@ def decode(
         has_moves |= moves[i] != _u16(0)
     read = 0
     if start == 0 and stop > 0:
-        row = rows[0]
+        row = rows[:n_values]
         for token in range(n_tokens):
             for i in range(width):
                 merged = item(0)
@@ -99,7 +100,7 @@ def decode(
                 row[token * width + i] = merged
         start, read = 1, 8 * q * rows.itemsize
     for t in range(start, stop):
-        row, before = rows[t], rows[t - 1]
+        row, before = rows[t * stride : t * stride + n_values], rows[(t - 1) * stride : (t - 1) * stride + n_values]
         is_still = masks[t] == _u16(0)
         if not (is_still and zigzag_is_clear):
             read += _unpack(masks[t], packed[read:], zigzag, q)

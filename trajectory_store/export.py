@@ -74,6 +74,7 @@ def export_safetensors(
                     values = bf16.to_float32(part) if name in widened else part
                     offset = files.write_all(descriptor, [values], offset)
                     meter.add(values.nbytes)
+                    del part, values  # or two blocks would be held while the next one is read
     return target
 
 

@@ -188,7 +188,7 @@ def _block(value: Any) -> Block:
 
 
 def _listed(block: Block) -> list[Any]:
-    return [block.n_bytes, f"{block.crc32c:08x}", f"{block.index_crc32c:08x}"]
+    return [block.n_bytes, f"{block.crc32:08x}", f"{block.index_crc32c:08x}"]
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import files, record, safetensors_format
-from .checksum import crc32c
+from .checksum import crc32c, file_crc32
 from .errors import DamageError, MalformedFileError
 from .record import Gap, Record
 from .recovery import Recovery
@@ -90,7 +90,7 @@ class RowFile:
         """A static array in its logical dtype, its checksum verified; a copy."""
         array = self.static_arrays[name]
         patterns = self._view(self.tensors[name]).copy()
-        if crc32c(patterns) != array.crc32c:
+        if file_crc32(patterns) != array.crc32:
             raise DamageError(f"{self.path}: static array {name!r} fails its checksum; restore it from a copy")
         return patterns.view(DTYPES[array.dtype])
 

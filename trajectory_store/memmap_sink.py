@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import files, record, safetensors_format
 from . import manifest as manifests
-from .checksum import crc32c
+from .checksum import file_crc32
 from .errors import UsageError
 from .manifest import Manifest
 from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile, tensors_of
@@ -32,7 +32,8 @@ _COPY_BYTES = 8 << 20
 def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Fill an empty folder with a run of no steps; the caller moves it into place."""
     static = {
-        name: StaticArray(array.shape, dtype_name(array.dtype), crc32c(array)) for name, array in static_arrays.items()
+        name: StaticArray(array.shape, dtype_name(array.dtype), file_crc32(np.ascontiguousarray(array)))
+        for name, array in static_arrays.items()
     }
     manifest = Manifest(manifest.spec, manifest.backend, manifest.block_steps, manifest.codec, manifest.attrs, static)
     assert manifest.spec.steps is not None

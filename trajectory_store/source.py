@@ -1,5 +1,6 @@
 """What a run is read from: the Source protocol, which each backend and a plain safetensors file implement."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from . import buffers
 from .selection import Indices, positions_of
 from .spec import RunSpec
 
@@ -50,10 +52,11 @@ class Source(Protocol):
 
 
 def empty_rows(spec: RunSpec, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-    """An array for `Source.read` to fill."""
+    """An array for `Source.read` to fill, in memory that is used again once it is gone."""
     series = spec.series[name]
     axes = () if tokens is None else (len(tokens), *series.shape[1:])
-    return np.empty((len(rows), *axes), dtype=series.storage_dtype)
+    shape, dtype = (len(rows), *axes), series.storage_dtype
+    return buffers.take(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def taken(array: npt.NDArray[Any], rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:

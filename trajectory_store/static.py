@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import files, zstd
 from .bf16 import BFLOAT16
-from .checksum import crc32c
+from .checksum import file_crc32
 from .chunks import zarr_array
 from .errors import DamageError, FrameError, SpecError
 from .spec import DTYPES, MAX_AXES, as_numpy, check_name, storage_dtype
@@ -30,18 +30,18 @@ class StaticArray:
 
     shape: tuple[int, ...]
     dtype: str
-    crc32c: int
+    crc32: int
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it."""
-        return {"shape": list(self.shape), "dtype": self.dtype, "crc32c": f"{self.crc32c:08x}"}
+        return {"shape": list(self.shape), "dtype": self.dtype, "crc32": f"{self.crc32:08x}"}
 
     @staticmethod
     def from_json(value: Any) -> "StaticArray":
         """The inverse of `to_json`; raises SpecError on anything else."""
         try:
             shape = tuple(operator.index(n) for n in value["shape"])
-            array = StaticArray(shape, str(value["dtype"]), int(value["crc32c"], 16))
+            array = StaticArray(shape, str(value["dtype"]), int(value["crc32"], 16))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(f"not a static array's description: {error}") from error
         is_bounded = len(array.shape) <= MAX_AXES and all(n > 0 for n in array.shape)
@@ -84,7 +84,7 @@ class StaticArray:
                 chunk = file.read(n_bytes)
         except OSError as error:
             raise DamageError(f"{path}: static array {name!r} cannot be read: {error.strerror}") from error
-        if crc32c(chunk) != self.crc32c:
+        if file_crc32(chunk) != self.crc32:
             raise DamageError(f"{path}: static array {name!r} fails its checksum; restore it from a copy")
         try:
             content = zstd.decompress(zstd.without_crc(chunk), self.n_bytes)
@@ -128,4 +128,4 @@ def described(array: npt.NDArray[Any]) -> tuple[StaticArray, bytes]:
     """The description of an array and its chunk."""
     plain = StaticArray(array.shape, dtype_name(array.dtype), 0)
     chunk = plain.encode(array.view(storage_dtype(plain.dtype)))
-    return StaticArray(plain.shape, plain.dtype, crc32c(chunk)), chunk
+    return StaticArray(plain.shape, plain.dtype, file_crc32(chunk)), chunk

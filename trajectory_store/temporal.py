@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from . import bit_planes, buffers, motion
 from .kernels import kernels_for
@@ -149,10 +150,7 @@ class Decoder:
         n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
         if n_bytes != len(self._packed):
             raise ValueError(f"{len(self._packed):,} bytes of rows where the masks tell {n_bytes:,}")
-        self._patterns: Patterns | None = None  # (rows, values), once rows are asked for
-        self._moves = np.zeros(geometry.width, dtype=np.uint16)
-        self._n_done = 0
-        self._n_read = 0  # bytes of `_packed`
+        self._done: _Rows | None = None  # once rows are asked for
         self._lock = threading.Lock()
 
     @property
@@ -167,7 +165,7 @@ class Decoder:
         it is gone.
         """
         geometry = self._geometry
-        if tokens is not None and self._n_done == 0 and _are_few(tokens, geometry):
+        if tokens is not None and self._done is None and _are_few(tokens, geometry):
             some = np.empty((stop, tokens.stop - tokens.start, geometry.width), dtype=f"<u{geometry.itemsize}")
             kernels = kernels_for(geometry.itemsize, some.nbytes)
             if kernels is not None:
@@ -176,24 +174,46 @@ class Decoder:
                 )
                 return some.view(self._dtype).reshape(stop, -1, *geometry.shape[2:])
         with self._lock:
-            if self._patterns is None:
+            if self._done is None:
                 memory = buffers.take(math.prod(geometry.shape) * geometry.itemsize)
-                self._patterns = memory.view(f"<u{geometry.itemsize}").reshape(geometry.shape[0], geometry.n_values)
-            if stop > self._n_done:
-                self._decode(self._patterns, stop)
-                self._n_done = stop
-        values = self._patterns[:stop].view(self._dtype).reshape(stop, *geometry.shape[1:])
+                patterns = memory.view(f"<u{geometry.itemsize}").reshape(geometry.shape[0], geometry.n_values)
+                self._done = _Rows(self._masks, self._packed, geometry, patterns)
+            self._done.go_on(stop)
+        values = self._done.patterns[:stop].view(self._dtype).reshape(stop, *geometry.shape[1:])
         return values if tokens is None else values[:, tokens]
 
-    def _decode(self, patterns: Patterns, stop: int) -> None:
-        geometry, start = self._geometry, self._n_done
-        kernels = kernels_for(geometry.itemsize, patterns[start:stop].nbytes)
+    def write(self, target: npt.NDArray[Any]) -> None:
+        """Undo the first rows into `target`, shape (n, tokens, …), a part of an array whose rows may be longer.
+
+        Nothing of it is kept.
+        """
+        patterns = target.view(f"<u{self._geometry.itemsize}").reshape(len(target), self._geometry.n_values)
+        assert patterns.base is not None, "the target's tokens do not lie side by side"
+        _Rows(self._masks, self._packed, self._geometry, patterns).go_on(len(target))
+
+
+class _Rows:
+    """Rows being undone into `patterns`, shape (n, values), rows of a larger array perhaps, and how far that went."""
+
+    def __init__(self, masks: npt.NDArray[np.uint16], packed: Bytes, geometry: Geometry, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self._masks, self._packed, self._geometry = masks, packed, geometry
+        self._moves = np.zeros(geometry.width, dtype=np.uint16)
+        self._n_done = 0
+        self._n_read = 0  # bytes of `packed`
+
+    def go_on(self, stop: int) -> None:
+        """Undo the rows up to `stop` that are not done yet."""
+        geometry, start, patterns = self._geometry, self._n_done, self.patterns
+        if stop <= start:
+            return
+        self._n_done = stop
+        kernels = kernels_for(geometry.itemsize, (stop - start) * geometry.n_values * geometry.itemsize)
         if kernels is not None:
+            stride = patterns.strides[0] // geometry.itemsize
+            flat = as_strided(patterns, ((len(patterns) - 1) * stride + geometry.n_values,), (geometry.itemsize,))
             self._n_read += kernels.decode(
-                self._masks,
-                self._packed[self._n_read :],
-                patterns,
-                self._moves,
+                *(self._masks, self._packed[self._n_read :], flat, stride, self._moves),
                 *(geometry.n_tokens, geometry.q, start, stop, geometry.with_motion),
             )
             return

@@ -29,6 +29,9 @@ class DecodedTile(Protocol):
     def rows(self, stop: int, tokens: slice | None = None) -> npt.NDArray[Any]:
         """Rows [0, stop), not to be written to; of some adjacent tokens only, if told."""
 
+    def write(self, target: npt.NDArray[Any]) -> None:
+        """Put the first rows into `target`, a part of a larger array; nothing of it is kept."""
+
 
 class TileCodec(Protocol):
     """A chain of codecs, as functions of one tile and as Zarr metadata."""
@@ -142,3 +145,6 @@ class _WholeTile:
 
     def rows(self, stop: int, tokens: slice | None = None) -> npt.NDArray[Any]:
         return self.patterns[:stop] if tokens is None else self.patterns[:stop, tokens]
+
+    def write(self, target: npt.NDArray[Any]) -> None:
+        target[:] = self.patterns[: len(target)]

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,43 @@ CACHE_BYTES = 128 << 20
 _REFRESH_ATTEMPTS = 100
 _TORN_ATTEMPTS = 2
 _FEWEST_TILES_A_THREAD = 2
-_MOST_OPEN_BLOCKS = 64
+_MOST_OPEN_BLOCKS = 16
 
 
-_Job = tuple[int, int, Positions, Positions | None, Callable[[npt.NDArray[Any]], None]]
-"""(block, tile, positions in the block, positions in the tile, where its part goes)"""
+@dataclass(frozen=True)
+class _Job:
+    """One tile to read: which of its rows and tokens, and the (rows, tokens) of the result they are for."""
+
+    block: int
+    tile: int
+    rows: Positions
+    tokens: Positions | None
+    place: tuple[Positions, Positions | None]
+
+    @property
+    def target(self) -> tuple[Positions, ...]:
+        """The place as an index."""
+        rows, tokens = self.place
+        return (rows,) if tokens is None else (rows, tokens)
+
+    def wants_all(self, layout: chunks.Layout) -> bool:
+        """Whether a whole tile is wanted as it is; at the far edge of the tokens there is none."""
+        whole = layout.tile_shape
+        wanted = (self.rows,) if self.tokens is None else (self.rows, self.tokens)
+        return all(
+            isinstance(part, slice) and (part.start, part.stop, part.step) == (0, n, 1)
+            for part, n in zip(wanted, whole, strict=False)
+        ) and all(isinstance(part, slice) and part.step is None for part in self.target)
+
+    def store(self, out: npt.NDArray[Any], part: npt.NDArray[Any]) -> None:
+        """Put the tile's part into its place of the result."""
+        rows, tokens = self.place
+        if tokens is None:
+            out[rows] = part
+        elif isinstance(rows, slice) or isinstance(tokens, slice):
+            out[rows, tokens] = part
+        else:
+            out[np.ix_(rows, tokens)] = part
 
 
 class ZarrSource:
@@ -149,36 +182,49 @@ class ZarrSource:
 
     def _read_sealed(self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]) -> None:
         jobs = [
-            (block, tile, block_positions, tile_positions, _target(out, out_rows, out_tokens))
-            for block, out_rows, block_positions in pieces(rows, layout.block_rows)
-            for tile, out_tokens, tile_positions in _tiles(tokens, layout)
+            _Job(block, tile, in_block, in_tile, (out_rows, out_tokens))
+            for block, out_rows, in_block in pieces(rows, layout.block_rows)
+            for tile, out_tokens, in_tile in _tiles(tokens, layout)
         ]
 
         def run(job: _Job) -> None:
-            block, tile, block_positions, tile_positions, store = job
-            decoded = self._tile(layout, block, tile)
-            stop = stop_of(block_positions)
-            if isinstance(tile_positions, slice) and tile_positions.step == 1:
-                store(decoded.rows(stop, tile_positions)[block_positions])
+            if job.wants_all(layout) and not self._is_cached(layout, job.block, job.tile):
+                # Whoever reads whole tiles goes on to the next ones.
+                self._new_tile(layout, job.block, job.tile).write(out[job.target])
+                return
+            tile = self._tile(layout, job.block, job.tile)
+            stop = stop_of(job.rows)
+            if isinstance(job.tokens, slice) and job.tokens.step == 1:
+                job.store(out, tile.rows(stop, job.tokens)[job.rows])
             else:
-                part = decoded.rows(stop)[block_positions]
-                store(part if tile_positions is None else part[:, tile_positions])
+                part = tile.rows(stop)[job.rows]
+                job.store(out, part if job.tokens is None else part[:, job.tokens])
 
         _for_each(run, jobs)
 
+    def _is_cached(self, layout: chunks.Layout, block: int, tile: int) -> bool:
+        with self._lock:
+            return self._key(layout, block, tile) in self._cache
+
+    def _key(self, layout: chunks.Layout, block: int, tile: int) -> tuple[str, int, chunks.Block, int]:
+        return layout.name, block, self._manifest.blocks[layout.name][block], tile
+
     def _tile(self, layout: chunks.Layout, block: int, tile: int) -> DecodedTile:
-        committed = self._manifest.blocks[layout.name][block]
-        key = (layout.name, block, tile, committed)
+        key = self._key(layout, block, tile)
         with self._lock:
             decoded = self._cache.get(key)
         if decoded is None:
-            decoded = self._block(layout, block, committed).tile(tile)
+            decoded = self._new_tile(layout, block, tile)
             with self._lock:
                 self._cache.put(key, decoded)
         return decoded
 
-    def _block(self, layout: chunks.Layout, block: int, committed: chunks.Block) -> BlockFile | WholeBlock:
+    def _new_tile(self, layout: chunks.Layout, block: int, tile: int) -> DecodedTile:
+        return self._block(layout, block).tile(tile)
+
+    def _block(self, layout: chunks.Layout, block: int) -> BlockFile | WholeBlock:
         """A block, known to be the one that was committed; the least recently opened ones are let go."""
+        committed = self._manifest.blocks[layout.name][block]
         key = (layout.name, block, committed)
         with self._lock:
             known = self._blocks.get(key)
@@ -226,20 +272,6 @@ def _decoding_threads() -> tuple[ThreadPoolExecutor, int]:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="trajectory-decode"), n_threads
 
 
-def _target(out: npt.NDArray[Any], rows: Positions, tokens: Positions | None) -> Callable[[npt.NDArray[Any]], None]:
-    """How one tile's part is put into its place of the result."""
-
-    def store(part: npt.NDArray[Any]) -> None:
-        if tokens is None:
-            out[rows] = part
-        elif isinstance(rows, slice) or isinstance(tokens, slice):
-            out[rows, tokens] = part
-        else:
-            out[np.ix_(rows, tokens)] = part
-
-    return store
-
-
 class TileCache:
     """Decoded tiles, the least recently used going first, never more than a number of bytes. Not thread-safe."""
 
@@ -247,6 +279,9 @@ class TileCache:
         self._max_bytes = max_bytes
         self._n_bytes = 0
         self._tiles: OrderedDict[Any, DecodedTile] = OrderedDict()
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._tiles
 
     def get(self, key: Any) -> DecodedTile | None:
         """The tile, None where it is not there."""

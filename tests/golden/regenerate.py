@@ -23,7 +23,7 @@ STATIC = {"dead_mask": np.arange(7) % 3 == 0, "dead_indices": np.arange(130, dty
 
 
 def values(step: int) -> dict[str, np.ndarray]:
-    """What the goldens hold at a step: bit patterns that move by ones, drift together, and are NaN, −0 and subnormal."""
+    """What the goldens hold at a step: bit patterns that move by ones, drift together, are NaN, −0 and subnormal."""
     bits = (np.arange(130 * 33, dtype=np.uint32) * 15 + np.arange(130 * 33, dtype=np.uint32) % 7 * step).astype("<u2")
     bits[:4] = (0x7FC1 + step, 0x8000, 0x0001, 0xFF80)
     drift = np.linspace(-0.02, 0.02, 33 * 128, dtype=np.float32).reshape(128, 33)

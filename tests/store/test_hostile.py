@@ -7,6 +7,7 @@ import random
 import resource
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,7 @@ def test_blocks_and_static_chunks(share: int, tmp_path: Path, watch: Watch) -> N
             if chance.random() < 0.2:
                 content = mutated_bytes(content, chance)
             block.write_bytes(content)
-            body["blocks"]["W"][0] = [len(content), f"{crc32c(content):08x}"]
+            body["blocks"]["W"][0] = [len(content), f"{zlib.crc32(content):08x}", content[:-5:-1].hex()]
             put_manifest(path, json.dumps(body).encode())
             watch.read(lambda: list(WholeBlock(path, layout, 0).flaws()), str(n))
             watch.read(lambda: read_all(path), str(n))
@@ -261,7 +262,7 @@ def test_blocks_and_static_chunks(share: int, tmp_path: Path, watch: Watch) -> N
             payload = mutated_bytes(data[:-4], chance)
             content = payload + struct.pack("<I", crc32c(payload))
             static.write_bytes(content)
-            body["static"]["ids"]["crc32c"] = f"{crc32c(content):08x}"
+            body["static"]["ids"]["crc32"] = f"{zlib.crc32(content):08x}"
             put_manifest(path, json.dumps(body).encode())
             watch.read(lambda: ts.open(path).static["ids"], str(n))
 

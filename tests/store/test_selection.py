@@ -41,6 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ts.Run]:
     return opened
 
 
+@pytest.mark.leaks  # the runs, and what they read, stay open for all examples
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.sampled_from(sorted(SHAPES)), st.sampled_from(contracts.BACKENDS))
 def test_an_index_gives_what_numpy_gives(runs: dict[str, ts.Run], data: st.DataObject, name: str, backend: str) -> None:
