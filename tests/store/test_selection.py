@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import trajectory_store as ts
 from trajectory_store.errors import SelectionError, StepNotRecordedError
 
+pytestmark = pytest.mark.leaks  # the runs stay open, with the blocks they read, from test to test
+
 STEPS = 21
 SHAPES: dict[str, tuple[int, ...]] = {"scalar": (), "row": (7,), "matrix": (130, 3), "deep": (2, 3, 4)}
 
@@ -41,7 +43,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ts.Run]:
     return opened
 
 
-@pytest.mark.leaks  # the runs, and what they read, stay open for all examples
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.sampled_from(sorted(SHAPES)), st.sampled_from(contracts.BACKENDS))
 def test_an_index_gives_what_numpy_gives(runs: dict[str, ts.Run], data: st.DataObject, name: str, backend: str) -> None:
