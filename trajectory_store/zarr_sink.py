@@ -8,6 +8,7 @@ metadata, the manifest, each synced, and only then removes the segment.
 import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class ZarrSink(SinkContext):
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="trajectory-seal")
         self._lock = WriterLock(folder)
         self._is_closed = False
+        self._waited_s = 0.0
         self._sealing: Future[None] | None = None
         self._unsealed: list[_Steps] = []  # complete segments, oldest first
         self._segment_step: int | None = None  # first step of the segment that frames go to
@@ -115,6 +117,11 @@ class ZarrSink(SinkContext):
     def next_step(self) -> int | None:
         """The step that `append` expects; None once every declared step is there."""
         return self._cursor.next_step
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that appends have waited for blocks to be sealed: more than nothing where frames come too fast."""
+        return self._waited_s
 
     def append(self, step: int, /, **values: Any) -> None:
         """Record one frame; when this returns it survives the death of the process.
@@ -178,9 +185,12 @@ class ZarrSink(SinkContext):
     def _make_room(self) -> None:
         self._raise_sealing_error()
         self._start_sealing()
-        while len(self._unsealed) > MAX_WAITING_BLOCKS:
-            self._wait()
-            self._start_sealing()
+        if len(self._unsealed) > MAX_WAITING_BLOCKS:
+            before = time.perf_counter()
+            while len(self._unsealed) > MAX_WAITING_BLOCKS:
+                self._wait()
+                self._start_sealing()
+            self._waited_s += time.perf_counter() - before
 
     def _start_sealing(self) -> None:
         """Start sealing the oldest complete segment, unless one is being sealed or its error was not raised yet."""

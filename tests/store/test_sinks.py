@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from trajectory_store.errors import (
     StorageError,
     UsageError,
 )
+from trajectory_store.zarr_sink import MAX_WAITING_BLOCKS, ZarrSink
 
 Swap = Callable[[files.Disk], Any]
 
@@ -330,3 +332,29 @@ def test_steps_come_in_order(backend: str, tmp_path: Path) -> None:
             with pytest.raises(StepOrderError):
                 sink.append(wrong, **values(1))
         sink.append(1, **values(1))
+
+
+def test_a_sink_that_cannot_keep_up_lets_the_trainer_wait_and_counts_it(tmp_path: Path) -> None:
+    """The journal stays bounded: with the blocks that may wait complete, append waits for one to be sealed."""
+    gate = threading.Event()
+    series = {"x": ts.Series((4,), "float32")}
+    ts.create(tmp_path / "run", series, steps=100, block_steps=2).close()
+    sink = ZarrSink(tmp_path / "run")
+    seal = sink._seal
+
+    def sealed_late(steps: Any) -> None:
+        gate.wait()
+        time.sleep(0.05)
+        seal(steps)
+
+    sink._seal = sealed_late  # type: ignore[method-assign]
+    n_free = 2 * (MAX_WAITING_BLOCKS + 1)
+    for step in range(n_free):
+        sink.append(step, x=np.zeros(4, np.float32))
+    assert sink.waited_s == 0
+    threading.Timer(0.1, gate.set).start()
+    sink.append(n_free, x=np.zeros(4, np.float32))
+    assert sink.waited_s >= 0.1
+    sink.close()
+    with ts.open(tmp_path / "run") as run:
+        assert len(run["x"]) == n_free + 1
