@@ -13,7 +13,7 @@ from .journal import Segment, Tail
 from .manifest import Manifest
 from .progress import Meter
 from .whole_block import WholeBlock
-from .zarr_sink import zarr_metadata
+from .zarr_metadata import zarr_metadata
 
 _ATTEMPTS = 20
 

@@ -1,7 +1,8 @@
 """The temporal-delta codec's loops, for numba; `kernels` imports this once enough was coded to be worth it.
 
 The same bytes as `temporal`'s numpy code, which has the explanations. Every operation is cast to the items' type, which
-is what lets LLVM vectorise the loops, and floating-point sums keep the order of the tokens.
+is what lets LLVM vectorise the loops, and floating-point sums keep the order of the tokens. One file, for what numba
+keeps on disk of a loop is thrown away when the loop's own file changes, not when those of the loops it calls do.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,6 @@ metadata, the manifest, each synced, and only then removes the segment.
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ import numpy.typing as npt
 
 from . import chunks, files, journal, static
 from . import manifest as manifests
-from .chunks import zarr_group
 from .errors import DamageError, UsageError
 from .journal import Segment
 from .journal_writer import JournalWriter
@@ -29,11 +27,11 @@ from .sink import SinkContext, StepCursor
 from .spec import RunSpec
 from .whole_block import WholeBlock
 from .writer_lock import WriterLock
+from .zarr_metadata import zarr_metadata
 
 MAX_WAITING_BLOCKS = 2
 """Complete blocks that may wait to be sealed; past that `append` waits, so that the journal stays bounded."""
 
-_ZARR_JSON = "zarr.json"
 _MAX_METADATA_BYTES = 1 << 28
 
 
@@ -59,27 +57,6 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
         files.make_folders(path.parent)
         files.put(path, content)
     manifest.store(folder)
-
-
-def zarr_metadata(manifest: Manifest) -> dict[str, bytes]:
-    """Every zarr.json of a run, path → content, the root's last: all of it follows from the manifest.
-
-    The root repeats the others as consolidated metadata, so that a Zarr reader sees every array grow in one step and
-    need not list the folder, where our own files are.
-    """
-    nodes: dict[str, dict[str, Any]] = {}
-    if manifest.static:
-        nodes[static.FOLDER] = zarr_group({}, {})
-    for name, array in manifest.static.items():
-        nodes[f"{static.FOLDER}/{name}"] = array.zarr_metadata(name)
-    for name in manifest.spec.series:
-        nodes[name] = manifest.layout(name).zarr_metadata(manifest.sealed_rows(name))
-    contents = {f"{path}/{_ZARR_JSON}": content for path, content in nodes.items()}
-    if manifest.static:
-        below = {name: nodes[f"{static.FOLDER}/{name}"] for name in manifest.static}
-        contents[f"{static.FOLDER}/{_ZARR_JSON}"] = zarr_group({}, below)
-    contents[_ZARR_JSON] = zarr_group(manifest.attrs, nodes)
-    return {path: json.dumps(content, indent=2).encode() + b"\n" for path, content in contents.items()}
 
 
 class ZarrSink(SinkContext):

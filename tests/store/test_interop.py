@@ -12,9 +12,10 @@ import pytest
 from contracts import SERIES, STATIC, STEPS, bits, record, values
 
 import trajectory_store as ts
-from trajectory_store import manifest, zarr_sink
+from trajectory_store import manifest
 from trajectory_store.checksum import crc32c
 from trajectory_store.whole_block import WholeBlock
+from trajectory_store.zarr_metadata import zarr_metadata
 
 zarr = pytest.importorskip("zarr")
 
@@ -152,7 +153,7 @@ def test_arrays_that_zarr_writes_with_our_metadata_are_ours(
 def test_our_metadata_is_what_zarr_would_write(codec: str, tmp_path: Path) -> None:
     """zarr-python parses our zarr.json into the same document, nothing added and nothing lost."""
     path = record(tmp_path / "run", "zarr", codec=codec)
-    for relative in zarr_sink.zarr_metadata(manifest.load(path)):
+    for relative in zarr_metadata(manifest.load(path)):
         ours = json.loads((path / relative).read_bytes())
         if ours["node_type"] == "array":
             theirs: Any = zarr.open_array((path / relative).parent, mode="r").metadata.to_dict()
