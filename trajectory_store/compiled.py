@@ -101,33 +101,15 @@ def decode(
                 row[token * width + i] = merged
         start, read = 1, 8 * q * rows.itemsize
     for t in range(start, stop):
-        row, before = rows[t * stride : t * stride + n_values], rows[(t - 1) * stride : (t - 1) * stride + n_values]
+        row = rows[t * stride : t * stride + n_values]
+        before = rows[(t - 1) * stride : (t - 1) * stride + n_values]
         is_still = masks[t] == _u16(0)
         if not (is_still and zigzag_is_clear):
             read += _unpack(masks[t], packed[read:], zigzag, q)
             zigzag_is_clear = is_still
         if with_motion and not is_still:
-            has_moves = False
-            for i in range(width):
-                code = zigzag[n_values + i]
-                change = item(item(code >> item(1)) ^ item(item(0) - item(code & item(1))))
-                moves[i] = _u16(moves[i] + _u16(change))
-                values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
-                has_moves |= moves[i] != _u16(0)
-        if has_moves:
-            for token in range(n_tokens):
-                at = token * width
-                was, now, code_row = before[at : at + width], row[at : at + width], zigzag[at : at + width]
-                for i in range(width):
-                    delta = item(item(code_row[i] >> item(1)) ^ item(item(0) - item(code_row[i] & item(1))))
-                    now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
-        elif is_still:
-            for i in range(n_values):
-                row[i] = before[i]
-        else:
-            for i in range(n_values):
-                delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
-                row[i] = item(before[i] + delta)
+            has_moves = _undo_moves(zigzag[n_values : n_values + width], moves, values)
+        _undo(before, row, zigzag, moves, values, is_still, has_moves)
     return read
 
 
@@ -151,7 +133,6 @@ def decode_tokens(
             tokens[0, token, i] = merged
     read = 8 * q * tokens.itemsize
     for t in range(1, n_rows):
-        row, before = rows[t], rows[t - 1]
         is_still = masks[t] == _u16(0)
         if is_still:
             zigzag[:] = item(0)
@@ -160,26 +141,41 @@ def decode_tokens(
             read += _unpack_some(masks[t], groups, zigzag, q, first)
             if with_motion:
                 _unpack_some(masks[t], groups, move_zigzag, q, n_values)
-                has_moves = False
-                for i in range(width):
-                    change = item(item(move_zigzag[i] >> item(1)) ^ item(item(0) - item(move_zigzag[i] & item(1))))
-                    moves[i] = _u16(moves[i] + _u16(change))
-                    values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
-                    has_moves |= moves[i] != _u16(0)
-        if has_moves:
-            for token in range(n_wanted):
-                at = token * width
-                was, now, code_row = before[at : at + width], row[at : at + width], zigzag[at : at + width]
-                for i in range(width):
-                    delta = item(item(code_row[i] >> item(1)) ^ item(item(0) - item(code_row[i] & item(1))))
-                    now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
-        elif is_still:
-            for i in range(n_wanted * width):
-                row[i] = before[i]
-        else:
-            for i in range(n_wanted * width):
-                delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
-                row[i] = item(before[i] + delta)
+                has_moves = _undo_moves(move_zigzag, moves, values)
+        _undo(rows[t - 1], rows[t], zigzag, moves, values, is_still, has_moves)
+
+
+@_inlined
+def _undo_moves(zigzag: Any, moves: Any, values: Any) -> Any:
+    """Bring `moves` and their `values` from the row before to this one; whether there are any."""
+    item = zigzag.dtype.type
+    has_moves = False
+    for i in range(len(moves)):
+        change = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
+        moves[i] = _u16(moves[i] + _u16(change))
+        values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
+        has_moves |= moves[i] != _u16(0)
+    return has_moves
+
+
+@_inlined
+def _undo(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, is_still: Any, has_moves: Any) -> None:
+    """Fill `row`, some tokens side by side, from the row before."""
+    item = row.dtype.type
+    width = len(moves)
+    if has_moves:
+        for at in range(0, len(row), width):
+            was, now, code = before[at : at + width], row[at : at + width], zigzag[at : at + width]
+            for i in range(width):
+                delta = item(item(code[i] >> item(1)) ^ item(item(0) - item(code[i] & item(1))))
+                now[i] = item(item(_predicted(was[i], moves[i], values[i])) + delta)
+    elif is_still:
+        for i in range(len(row)):
+            row[i] = before[i]
+    else:
+        for i in range(len(row)):
+            delta = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
+            row[i] = item(before[i] + delta)
 
 
 # Bulk motion: `motion` has the explanations.
