@@ -1,8 +1,9 @@
 """Rows of small unsigned integers as planes: the low bits of all items together, then the higher ones, zeros left out.
 
 What compresses depends on which bits lie side by side. The lowest byte is split into four groups of 1, 1, 2 and 4
-bits; an item that is 0, 1 or 2 then has one bit, not one byte, that is not zero. A group that is 0 in all items of a
-row is not stored at all, so that what hardly moves hardly has bytes. Layout: docs/format.md, "Bit planes".
+bits; an item that is 0, 1 or 2 then has one bit, not one byte, that is not zero. Or it is a group as a whole: where
+items repeat, zstd finds whole bytes again and split ones not. A group that is 0 in all items of a row is not stored at
+all, so that what hardly moves hardly has bytes. Layout: docs/format.md, "Bit planes".
 """
 
 from functools import cache
@@ -16,7 +17,7 @@ Masks = npt.NDArray[np.uint16]
 Items = npt.NDArray[Any]
 
 GROUPS = ((0, 1), (1, 1), (2, 2), (4, 4))
-"""(first bit, number of bits) of the groups of the lowest byte; a group of 1 bit has q bytes, of 4 bits 4q."""
+"""(first bit, number of bits) of the groups of a split lowest byte; a group of 1 bit has q bytes, of 4 bits 4q."""
 ITEMS_A_GROUP_BYTE = 8
 
 
@@ -26,33 +27,39 @@ def group_bytes(n_items: int) -> int:
 
 
 def group_sizes(q: int, itemsize: int) -> list[int]:
-    """The bytes of each group of a row, in order: those of the lowest byte, then one for each further byte."""
-    return [*(q * width for _, width in GROUPS), *[8 * q] * (itemsize - 1)]
+    """The bytes of each group of a row, in order: a split lowest byte's, one for each further byte, the lowest byte."""
+    return [*(q * width for _, width in GROUPS), *[8 * q] * itemsize]
+
+
+def whole_bytes(itemsize: int) -> int:
+    """The mask of a row whose bytes are all there, none split."""
+    return ((1 << itemsize) - 1) << len(GROUPS)
 
 
 def all_groups(itemsize: int) -> int:
-    """The mask of a row that has every group."""
-    return (1 << (len(GROUPS) + itemsize - 1)) - 1
+    """The mask of a row that has every group: the largest there is."""
+    return (1 << (len(GROUPS) + itemsize)) - 1
 
 
-def pack(items: Items) -> tuple[Masks, Bytes]:
+def pack(items: Items, *, is_split: bool) -> tuple[Masks, Bytes]:
     """(n, 8q) unsigned integers → a mask of the groups that each row has, shape (n), and their bytes, row after row."""
     n, n_items = items.shape
     by_byte = items.view(np.uint8).reshape(n, n_items, items.itemsize)
-    planes = np.empty((n, n_items * items.itemsize), dtype=np.uint8)
+    planes = np.zeros((n, n_items * (items.itemsize + 1)), dtype=np.uint8)
     low = np.ascontiguousarray(by_byte[:, :, 0])
     bounds = _bounds(n_items, items.itemsize)
     masks = np.zeros(n, dtype="<u2")
     for group, (start, stop) in enumerate(bounds):
         plane = planes[:, start:stop]
-        if group < len(GROUPS):
+        if group >= len(GROUPS):
+            if (byte := (group - len(GROUPS) + 1) % items.itemsize) or not is_split:
+                plane[:] = by_byte[:, :, byte]
+        elif is_split:
             shift, width = GROUPS[group]
             parts = ((low >> np.uint8(shift)) & np.uint8((1 << width) - 1)).reshape(n, 8 // width, stop - start)
             plane[:] = parts[:, 0]
             for at in range(1, 8 // width):
                 plane |= parts[:, at] << np.uint8(at * width)
-        else:
-            plane[:] = by_byte[:, :, group - len(GROUPS) + 1]
         masks |= plane.any(axis=1).astype("<u2") << np.uint16(group)
     return masks, planes[_is_present(masks, bounds)]
 
@@ -61,7 +68,7 @@ def unpack(masks: Masks, packed: Bytes, q: int, dtype: np.dtype[Any]) -> Items:
     """The inverse: (n, 8q) items of `dtype`; `packed` has as many bytes as the masks say."""
     n, n_items = len(masks), ITEMS_A_GROUP_BYTE * q
     bounds = _bounds(n_items, dtype.itemsize)
-    planes = np.zeros((n, n_items * dtype.itemsize), dtype=np.uint8)
+    planes = np.zeros((n, n_items * (dtype.itemsize + 1)), dtype=np.uint8)
     planes[_is_present(masks, bounds)] = packed
     items = np.empty((n, n_items), dtype=dtype)
     by_byte = items.view(np.uint8).reshape(n, n_items, dtype.itemsize)
@@ -69,7 +76,10 @@ def unpack(masks: Masks, packed: Bytes, q: int, dtype: np.dtype[Any]) -> Items:
     for group, (start, stop) in enumerate(bounds):
         plane = planes[:, start:stop]
         if group >= len(GROUPS):
-            by_byte[:, :, group - len(GROUPS) + 1] = plane
+            if byte := (group - len(GROUPS) + 1) % dtype.itemsize:
+                by_byte[:, :, byte] = plane
+            else:
+                low |= plane
         elif (masks >> np.uint16(group) & np.uint16(1)).any():
             shift, width = GROUPS[group]
             for at, part in enumerate(np.split(low, 8 // width, axis=1)):

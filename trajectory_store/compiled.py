@@ -23,7 +23,9 @@ _inlined: Callable[[_Loop], _Loop] = numba.njit(nogil=True, inline="always")
 
 
 @_compiled
-def encode(patterns: Any, masks: Any, packed: Any, q: Any, with_motion: Any) -> Any:
+def encode(
+    patterns: Any, masks: Any, packed: Any, q: Any, with_motion: Any, estimates_moves: Any, splits_bytes: Any
+) -> Any:
     """patterns (n, tokens, width) → masks (n) and the first bytes of `packed`, whose number is returned."""
     n, n_tokens, width = patterns.shape
     n_values = n_tokens * width
@@ -34,17 +36,18 @@ def encode(patterns: Any, masks: Any, packed: Any, q: Any, with_motion: Any) -> 
     moves, old_moves, values = np.zeros(width, np.uint16), np.zeros(width, np.uint16), np.zeros(width, np.float32)
     sums, counts = np.empty((2, width), np.float32), np.empty((2, width), np.uint32)
     written = 8 * q * patterns.itemsize
-    masks[0] = _u16((1 << (3 + patterns.itemsize)) - 1)
+    masks[0] = _u16(((1 << patterns.itemsize) - 1) << 4)
     packed[:written] = _u8(0)
     for token in range(n_tokens):
         for i in range(width):
             for byte in range(patterns.itemsize):
-                packed[byte * 8 * q + i * n_tokens + token] = _u8(patterns[0, token, i] >> item(8 * byte))
+                plane = (byte - 1) % patterns.itemsize  # the lowest byte comes last
+                packed[plane * 8 * q + i * n_tokens + token] = _u8(patterns[0, token, i] >> item(8 * byte))
     for t in range(1, n):
         if _are_equal(rows[t], rows[t - 1]) and not _has_any(old_moves):
             masks[t] = _u16(0)
             continue
-        if with_motion and _estimate(patterns[t - 1], patterns[t], moves, values, sums, counts):
+        if estimates_moves and _estimate(patterns[t - 1], patterns[t], moves, values, sums, counts):
             for token in range(n_tokens):
                 was, now, out = patterns[t - 1, token], patterns[t, token], zigzag[token * width : (token + 1) * width]
                 for i in range(width):
@@ -60,7 +63,7 @@ def encode(patterns: Any, masks: Any, packed: Any, q: Any, with_motion: Any) -> 
                 change = _u16(moves[i] - old_moves[i])
                 zigzag[n_values + i] = item(_u16(change << _u16(1)) ^ _u16(_u16(0) - _u16(change >> _u16(15))))
                 old_moves[i] = moves[i]
-        masks[t], n_bytes = _pack(zigzag, packed[written:], q)
+        masks[t], n_bytes = _pack(zigzag, packed[written:], q, splits_bytes)
         written += n_bytes
     return written
 
@@ -97,7 +100,8 @@ def decode(
             for i in range(width):
                 merged = item(0)
                 for byte in range(rows.itemsize):
-                    merged = item(merged | item(item(packed[byte * 8 * q + i * n_tokens + token]) << item(8 * byte)))
+                    plane = (byte - 1) % rows.itemsize
+                    merged = item(merged | item(item(packed[plane * 8 * q + i * n_tokens + token]) << item(8 * byte)))
                 row[token * width + i] = merged
         start, read = 1, 8 * q * rows.itemsize
     for t in range(start, stop):
@@ -128,7 +132,7 @@ def decode_tokens(
         for i in range(width):
             merged = item(0)
             for byte in range(tokens.itemsize):
-                code = packed[byte * 8 * q + i * n_tokens + first_token + token]
+                code = packed[(byte - 1) % tokens.itemsize * 8 * q + i * n_tokens + first_token + token]
                 merged = item(merged | item(item(code) << item(8 * byte)))
             tokens[0, token, i] = merged
     read = 8 * q * tokens.itemsize
@@ -257,23 +261,24 @@ def _estimate(before: Any, after: Any, moves: Any, values: Any, sums: Any, count
 
 
 @_compiled
-def _pack(items: Any, packed: Any, q: Any) -> Any:
+def _pack(items: Any, packed: Any, q: Any, splits_bytes: Any) -> Any:
     """Append the groups of one row; returns their mask and how many bytes they have."""
     item = items.dtype.type
     used = item(0)
     for i in range(8 * q):
         used |= items[i]
     mask, n = _u16(0), 0
-    if used & item(0b1):
+    split = item(used & item(0xFF)) if splits_bytes else item(0)
+    if split & item(0b1):
         _pack_group(items, packed[n : n + q], 0, 1)
         mask, n = _u16(mask | _u16(1)), n + q
-    if used & item(0b10):
+    if split & item(0b10):
         _pack_group(items, packed[n : n + q], 1, 1)
         mask, n = _u16(mask | _u16(2)), n + q
-    if used & item(0b1100):
+    if split & item(0b1100):
         _pack_group(items, packed[n : n + 2 * q], 2, 2)
         mask, n = _u16(mask | _u16(4)), n + 2 * q
-    if used & item(0xF0):
+    if split & item(0xF0):
         _pack_group(items, packed[n : n + 4 * q], 4, 4)
         mask, n = _u16(mask | _u16(8)), n + 4 * q
     for byte in range(1, items.itemsize):
@@ -282,6 +287,11 @@ def _pack(items: Any, packed: Any, q: Any) -> Any:
             for i in range(8 * q):
                 plane[i] = _u8(items[i] >> item(8 * byte))
             mask, n = _u16(mask | _u16(_u16(8) << _u16(byte))), n + 8 * q
+    if not splits_bytes and used & item(0xFF):
+        plane = packed[n : n + 8 * q]
+        for i in range(8 * q):
+            plane[i] = _u8(items[i])
+        mask, n = _u16(mask | _u16(_u16(8) << _u16(items.itemsize))), n + 8 * q
     return mask, n
 
 
@@ -321,6 +331,11 @@ def _unpack(mask: Any, packed: Any, items: Any, q: Any) -> Any:
             for i in range(8 * q):
                 items[i] |= item(item(plane[i]) << item(8 * byte))
             n += 8 * q
+    if mask & _u16(_u16(8) << _u16(items.itemsize)):
+        plane = packed[n : n + 8 * q]
+        for i in range(8 * q):
+            items[i] |= item(plane[i])
+        n += 8 * q
     return n
 
 
@@ -358,6 +373,11 @@ def _unpack_some(mask: Any, packed: Any, items: Any, q: Any, first: Any) -> Any:
             for i in range(len(items)):
                 items[i] |= item(item(plane[i]) << item(8 * byte))
             n += 8 * q
+    if mask & _u16(_u16(8) << _u16(items.itemsize)):
+        plane = packed[n + first : n + first + len(items)]
+        for i in range(len(items)):
+            items[i] |= item(plane[i])
+        n += 8 * q
     return n
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from . import bit_planes, buffers, motion
+from . import bit_planes, buffers, motion, zstd
 from .kernels import kernels_for
 
 NAME = "trajectory_store.temporal_delta"
@@ -67,7 +67,7 @@ class Geometry:
     @cached_property
     def most_bytes(self) -> int:
         """What the tile can take encoded, at most."""
-        return self.shape[0] * (_MASK_BYTES + self.first_row_bytes)
+        return self.shape[0] * (_MASK_BYTES + self.first_row_bytes)  # a writer splits the lowest byte, or does not
 
 
 geometry_of = cache(Geometry)
@@ -82,12 +82,50 @@ def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
     geometry = geometry_of(rows.shape, rows.itemsize, with_motion)
     patterns = np.ascontiguousarray(rows).reshape(len(rows), geometry.n_tokens, geometry.width)
     patterns = patterns.view(f"<u{rows.itemsize}")
-    kernels = kernels_for(patterns.itemsize, patterns.nbytes)
+    likely = Way(estimates_moves=with_motion, splits_bytes=True)
+    encoded = _encode(patterns, geometry, likely)
+    if encoded.nbytes * _DENSE < patterns.nbytes:
+        return encoded
+    best = _best_way(patterns, geometry)
+    return encoded if best == likely else _encode(patterns, geometry, best)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the writer codes a tile; a reader need not know."""
+
+    estimates_moves: bool
+    splits_bytes: bool
+
+
+_DENSE = 4
+"""A tile that has less than one in this many of its bytes left is small whatever else is tried."""
+_SAMPLE_ROWS = 16
+
+
+def _best_way(patterns: Patterns, geometry: Geometry) -> Way:
+    """Of all ways the one that zstd stores the tile's first rows smallest by.
+
+    Dead tokens move alike and are predicted; where live ones move among them there is no common move, and tokens that
+    move alike are whole bytes that zstd finds again.
+    """
+    estimates = (True, False) if geometry.with_motion else (False,)
+    ways = [Way(estimates_moves, splits) for estimates_moves in estimates for splits in (True, False)]
+    sample = patterns[:_SAMPLE_ROWS]
+    smaller = geometry_of((len(sample), *geometry.shape[1:]), geometry.itemsize, geometry.with_motion)
+    return min(ways, key=lambda way: len(zstd.compress(_encode(sample, smaller, way), 1)))
+
+
+def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
+    kernels = kernels_for(geometry.itemsize, patterns.nbytes)
     if kernels is None:
-        return _encode(patterns, geometry)
+        return _encode_by_numpy(patterns, geometry, way)
     encoded = buffers.take(geometry.most_bytes)
-    n_bytes = kernels.encode(patterns, *_parts(encoded, len(rows)), geometry.q, with_motion)
-    return encoded[: _MASK_BYTES * len(rows) + n_bytes]
+    n_bytes = kernels.encode(
+        *(patterns, *_parts(encoded, len(patterns)), geometry.q),
+        *(geometry.with_motion, way.estimates_moves, way.splits_bytes),
+    )
+    return encoded[: _MASK_BYTES * len(patterns) + n_bytes]
 
 
 def _parts(encoded: Bytes, n_rows: int) -> tuple[npt.NDArray[np.uint16], Bytes]:
@@ -96,21 +134,21 @@ def _parts(encoded: Bytes, n_rows: int) -> tuple[npt.NDArray[np.uint16], Bytes]:
     return encoded[:n_mask_bytes].view("<u2"), encoded[n_mask_bytes:]
 
 
-def _encode(patterns: Patterns, geometry: Geometry) -> Bytes:
+def _encode_by_numpy(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
     n, n_values, itemsize = len(patterns), geometry.n_values, geometry.itemsize
     zigzag = np.zeros((n - 1, bit_planes.ITEMS_A_GROUP_BYTE * geometry.q), dtype=patterns.dtype)
     before, after = patterns[:-1], patterns[1:]
-    if geometry.with_motion:
+    if way.estimates_moves:
         moves = motion.estimate(before, after)
         zigzag[:, n_values : n_values + geometry.width] = _zigzag(np.diff(moves, axis=0, prepend=np.uint16(0)))
         before = before.copy()
         for row in np.flatnonzero(moves.any(axis=1)):
             before[row] = motion.predict(before[row], moves[row])
     zigzag[:, :n_values] = _zigzag(after - before).reshape(n - 1, n_values)
-    masks, packed = bit_planes.pack(zigzag)
-    first_mask = np.array([bit_planes.all_groups(itemsize)], dtype="<u2")
+    masks, packed = bit_planes.pack(zigzag, is_split=way.splits_bytes)
+    first_mask = np.array([bit_planes.whole_bytes(itemsize)], dtype="<u2")
     first = np.zeros((itemsize, bit_planes.ITEMS_A_GROUP_BYTE * geometry.q), dtype=np.uint8)
-    first[:, :n_values] = patterns[0].T.reshape(-1, 1).view(np.uint8).T
+    first[:, :n_values] = np.roll(patterns[0].T.reshape(-1, 1).view(np.uint8).T, -1, axis=0)
     return np.concatenate([first_mask.view(np.uint8), masks.view(np.uint8), first.reshape(-1), packed])
 
 
@@ -144,9 +182,9 @@ class Decoder:
             raise ValueError(f"{len(encoded):,} bytes are too few for {shape[0]:,} rows")
         # The compiled loops know arrays that may be written to.
         self._masks, self._packed = _parts(encoded if encoded.flags.writeable else encoded.copy(), shape[0])
-        groups = bit_planes.all_groups(geometry.itemsize)
-        if self._masks.max() > groups or self._masks[0] != groups:
-            raise ValueError("the masks name groups that there are not, or not all of the first row")
+        first_mask = bit_planes.whole_bytes(geometry.itemsize)
+        if self._masks.max() > bit_planes.all_groups(geometry.itemsize) or self._masks[0] != first_mask:
+            raise ValueError("the masks name groups that there are not, or not those of the first row")
         n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
         if n_bytes != len(self._packed):
             raise ValueError(f"{len(self._packed):,} bytes of rows where the masks tell {n_bytes:,}")
@@ -232,7 +270,7 @@ def _are_few(tokens: slice, geometry: Geometry) -> bool:
 
 
 def _decode_first(packed: Bytes, row: Patterns, geometry: Geometry) -> None:
-    by_byte = packed.reshape(geometry.itemsize, -1)[:, : geometry.n_values]
+    by_byte = np.roll(packed.reshape(geometry.itemsize, -1), 1, axis=0)[:, : geometry.n_values]
     tokens_last = np.ascontiguousarray(by_byte.T).view(row.dtype).reshape(geometry.width, geometry.n_tokens)
     row[:] = tokens_last.T.reshape(-1)
 

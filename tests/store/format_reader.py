@@ -77,7 +77,7 @@ def sealed(run, m, name, series, n_rows):
     block = m["block_steps"]
     if series["steps"] is not None:
         block = min(block, max(1, (16 << 20) // row_bytes))
-    tile = min(shape[0], max(1, (2 << 20) // (block * (row_bytes // shape[0])))) if shape else None
+    tile = min(shape[0], max(1, 8192 // (row_bytes // shape[0]))) if shape else None
     n_tiles = -(-shape[0] // tile) if shape else 1
     chunk_shape = (block, *((tile, *shape[1:]) if shape else ()))
     out = np.empty((n_rows, *shape), dtype)
@@ -109,7 +109,8 @@ def decode_temporal(payload, shape, dtype, motion):
     q = -(-(n_values + n_moves) // 8)
     content = np.frombuffer(zstd.decompress(payload), "u1")
     masks, at = content[: 2 * n_rows].view("<u2"), 2 * n_rows + 8 * q * k
-    first = sum(content[2 * n_rows : at].reshape(k, 8 * q)[b].astype("u8") << np.uint64(8 * b) for b in range(k))
+    assert masks[0] == ((1 << k) - 1) << 4
+    first, _ = unpacked(content, 2 * n_rows, int(masks[0]), q, k)
     x = np.empty((n_rows, n_values), "u8")
     x[0] = first[:n_values].reshape(width, n_tokens).T.reshape(-1)
     moves = np.zeros(n_moves, "u2")
@@ -139,6 +140,9 @@ def unpacked(content, at, mask, q, k):
         if mask >> (3 + b) & 1:
             z |= content[at : at + 8 * q].astype("u8") << np.uint64(8 * b)
             at += 8 * q
+    if mask >> (3 + k) & 1:
+        z |= content[at : at + 8 * q].astype("u8")
+        at += 8 * q
     return z, at
 
 

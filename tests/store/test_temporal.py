@@ -49,6 +49,24 @@ def test_a_shared_move_costs_next_to_nothing() -> None:
     assert len(zstd.compress(together, 1)) < 0.4 * len(zstd.compress(alone, 1))
 
 
+def test_live_tokens_are_stored_as_small_as_without_motion() -> None:
+    """Tokens with moves of their own have none in common, and those that repeat others are found as bytes."""
+    rng = np.random.default_rng(0)
+    rows = [bf16.from_float32(rng.normal(0, 0.02, (64, 16)).astype(np.float32))[0]]
+    for _ in range(40):
+        moves = rng.normal(0, 3e-4, (4, 16)).astype(np.float32).repeat(16, axis=0)  # four kinds of tokens
+        rows.append(bf16.from_float32(bf16.to_float32(rows[-1]) + moves)[0])
+    history = np.stack(rows)
+
+    geometry = temporal.geometry_of(history.shape, 2, True)
+    sizes = {
+        way: len(zstd.compress(temporal._encode(history, geometry, way), 1))
+        for way in (temporal.Way(moves, splits) for moves in (True, False) for splits in (True, False))
+    }
+    assert len(zstd.compress(temporal.encode(history, with_motion=True), 1)) <= 1.02 * min(sizes.values())
+    assert np.array_equal(round_trip(history, with_motion=True), history)
+
+
 def round_trip(rows: np.ndarray, *, with_motion: bool) -> np.ndarray:
     encoded = temporal.encode(rows, with_motion=with_motion)
     return temporal.decode(encoded, rows.shape, rows.dtype, with_motion=with_motion)
@@ -89,11 +107,17 @@ def test_any_history_comes_back(data: st.DataObject, itemsize: int, with_motion:
 def test_the_worked_examples_of_the_format() -> None:
     """docs/format.md, "Temporal delta", byte for byte."""
     rows = np.array([[0x3F80, 0xBF80], [0x3F81, 0xBF80], [0x3F80, 0xBF81]], dtype="<u2")
-    expected = "1f0002000300", "8080000000000000 3fbf000000000000", "01", "0102"
-    assert temporal.encode(rows).tobytes() == bytes.fromhex("".join(expected))
+    geometry = temporal.geometry_of(rows.shape, 2, False)
+    split = "300002000300", "3fbf000000000000 8080000000000000", "01", "0102"
+    whole = "300020002000", "3fbf000000000000 8080000000000000", "0200000000000000", "0102000000000000"
+    for expected, is_split in ((split, True), (whole, False)):
+        coded = temporal._encode(rows[:, :, None], geometry, temporal.Way(False, is_split))
+        assert coded.tobytes() == bytes.fromhex("".join(expected))
     rows = np.array([[0x3C00, 0x3D00], [0x3C40, 0x3D10]], dtype="<u2")
-    expected = "1f001000", "0000000000000000 3c3d000000000000", "0000770000000000"
-    assert temporal.encode(rows, with_motion=True).tobytes() == bytes.fromhex("".join(expected))
+    expected = "30001000", "3c3d000000000000 0000000000000000", "0000770000000000"
+    geometry = temporal.geometry_of(rows.shape, 2, True)
+    coded = temporal._encode(rows[:, :, None], geometry, temporal.Way(True, True))
+    assert coded.tobytes() == bytes.fromhex("".join(expected))
 
 
 @pytest.mark.parametrize("with_motion", [False, True])
@@ -106,7 +130,7 @@ def test_bytes_of_any_content_decode_to_something_or_are_refused(with_motion: bo
         for wrong in (encoded[:-1], np.append(encoded, np.uint8(0)), encoded[:20], encoded[:0]):
             with pytest.raises(ValueError, match="bytes"):
                 temporal.decode(wrong, shape, "<u2", with_motion=with_motion)
-        for at, mask in ((0, 0x0F), (3, 0x20 | encoded[6])):  # the first row lacks a group; a group that there is not
+        for at, mask in ((0, 0x0F), (3, 0x40 | encoded[6])):  # the first row lacks a group; a group that there is not
             wrong = encoded.copy()
             wrong[2 * at] = mask
             with pytest.raises(ValueError, match="masks"):
@@ -118,7 +142,7 @@ def any_encoded(shape: tuple[int, ...], *, with_motion: bool, seed: int) -> np.n
     rng = np.random.default_rng(seed)
     geometry = temporal.Geometry(shape, 2, with_motion)
     masks = rng.integers(0, bit_planes.all_groups(2) + 1, shape[0]).astype("<u2")
-    masks[0] = bit_planes.all_groups(2)
+    masks[0] = bit_planes.whole_bytes(2)
     n_bytes = int(bit_planes.row_bytes(masks, geometry.q, 2).sum())
     return np.concatenate([masks.view(np.uint8), rng.integers(0, 256, n_bytes, dtype=np.uint8)])
 
