@@ -1,60 +1,76 @@
-"""The one bridge from a training's state to frames: which series a run records, and their values after a step.
+"""The one bridge from a training to its recording: each step taken where it is, and handed out on the CPU.
 
-Law: a series keeps the dtype it has in training (bf16 weights have bf16 gradients and moments). Step k is the state
-after k updates; g[k] and loss[k] belong to the batch that made update k. So step 0 has the initial weights, moments of
-zero (Adam's own start), and no loss and no gradient: both are 0 there by the notebooks' convention, whose arrays begin
-as zeros, so that every series has a row a step and g compresses as well as it can.
+Law: frames come out in step order, each once, and alias nothing. On the CPU a step comes out as it is taken. A GPU
+works behind the program that feeds it, and waiting for it at every step would leave it idle, so there frames come out
+later; whoever needs all of them (a checkpoint, the end, an error) drains the capture first.
 """
 
-from typing import Any
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-import trajectory_store as ts
-
-from .config import Config
+from .ring import Ring
+from .rows import Frame, Rows
 from .state import TrainingState
-from .vocabulary import Masks
+
+_STEPS_TOGETHER = 8  # of 473 kB each: an eighth of the waits, for a few MB
 
 
-def captured_tokens(config: Config, masks: Masks) -> Tensor:
-    """The token ids whose rows are recorded, int64, increasing."""
-    if config.capture_rows == "dead":
-        return masks.dead_indices
-    if config.capture_rows == "live":
-        return (~masks.dead_mask).nonzero().flatten()
-    return torch.arange(config.vocab_size)
+class Capture(Protocol):
+    """Takes what is recorded out of a state."""
+
+    def take(self, state: TrainingState) -> list[Frame]:
+        """Take the state's step; returns the frames that are ready, which may be of earlier steps, or none."""
+
+    def drain(self) -> list[Frame]:
+        """The frames taken that have not come out yet; waits for them."""
 
 
-def declared_series(config: Config, token_count: int) -> dict[str, ts.Series]:
-    """What the run records, as the store wants it declared."""
-    shape = (token_count, config.hidden_dim)
-    series = {name: ts.Series(shape, "bfloat16", dims=("token", "dim")) for name in config.series}
-    return {**series, "loss": ts.Series((), "float32", dims=())}
+def capture_on(device: str, series: tuple[str, ...], tokens: Tensor) -> Capture:
+    """The capture that suits the device; without a series it takes the loss alone."""
+    rows = Rows(series, tokens, device)
+    if device == "cuda":
+        return Ring(rows)
+    return Together(rows) if device == "mps" else Immediate(rows)
 
 
-class Capture:
-    """Takes the recorded rows out of a state; only those rows leave the device."""
+class Immediate:
+    """Hands out each step at once: on the CPU there is nothing to wait for."""
 
-    def __init__(self, config: Config, tokens: Tensor, device: str) -> None:
-        self._series = config.series
-        self._tokens = tokens.to(device)
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
-    def frame(self, state: TrainingState) -> dict[str, Any]:
-        """One step's values, CPU tensors that alias nothing, and the loss."""
-        values: dict[str, Any] = {
-            name: self._source(name, state).index_select(0, self._tokens).cpu() for name in self._series
-        }
-        values["loss"] = state.loss
-        return values
+    def take(self, state: TrainingState) -> list[Frame]:
+        values = (rows.cpu() for rows in self._rows.each(state))
+        named = dict(zip(self._rows.series, values, strict=True))
+        return [Frame(state.step, {**named, "loss": state.loss.item()})]
 
-    def _source(self, name: str, state: TrainingState) -> Tensor:
-        weight = state.model.embedding.weight
-        if name == "W":
-            return weight.detach()
-        if name == "g":
-            return weight.grad if weight.grad is not None else torch.zeros_like(weight).detach()
-        # AdamW makes its moments, as zeros, at the first update; `state[weight]` would make an entry here.
-        moments = state.optimizer.state.get(weight)
-        return moments["exp_avg" if name == "m" else "exp_avg_sq"] if moments else torch.zeros_like(weight).detach()
+    def drain(self) -> list[Frame]:
+        return []
+
+
+class Together:
+    """Gathers several steps on the device and copies them at once: on MPS every copy waits for all that is queued."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._room: tuple[Tensor, Tensor] | None = None
+        self._steps: list[int] = []  # those gathered
+
+    def take(self, state: TrainingState) -> list[Frame]:
+        if self._room is None:
+            self._room = self._rows.room(state, _STEPS_TOGETHER)
+        rows, losses = self._room
+        place = len(self._steps)
+        self._rows.gather(state, rows[place], losses[place])
+        self._steps.append(state.step)
+        return self.drain() if len(self._steps) == len(losses) else []
+
+    def drain(self) -> list[Frame]:
+        if self._room is None or not self._steps:
+            return []
+        rows, losses = (room[: len(self._steps)].to("cpu", copy=True) for room in self._room)
+        gathered = zip(self._steps, rows, losses.tolist(), strict=True)
+        frames = [self._rows.frame(step, step_rows, loss) for step, step_rows, loss in gathered]
+        self._steps.clear()
+        return frames

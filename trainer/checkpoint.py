@@ -66,7 +66,7 @@ def save_checkpoint(path: Path, state: TrainingState, about: Mapping[str, Any]) 
         "optimizer_state_dict": state.optimizer.state_dict(),
         "rng_state": torch.get_rng_state(),
         # … and what going on from here needs.
-        "loss": state.loss,
+        "loss": state.loss.item(),
         "epoch": state.place.epoch,
         "consumed_batches": state.place.consumed,
         "epoch_rng_state": state.place.epoch_rng,
@@ -124,7 +124,7 @@ def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> Non
         if isinstance(error, UsageError):
             raise
         raise MalformedFileError(f"{path}: does not fit this training: {_first_line(error)}") from error
-    state.step, state.loss = content["step"], content["loss"]
+    state.step, state.loss = content["step"], torch.tensor(content["loss"])
     state.place = Place(content["epoch"], content["consumed_batches"], content["epoch_rng_state"])
 
 

@@ -15,7 +15,7 @@ import torch
 from torch.optim.optimizer import _default_to_fused_or_foreach
 
 # The modules that compute; a change in the command line or in a message leaves the bits alone.
-_COMPUTING = ("batches", "capture", "loop", "model", "state")
+_COMPUTING = ("batches", "capture", "loop", "model", "ring", "rows", "state")
 
 
 def sha256_of(path: Path) -> str:

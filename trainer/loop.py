@@ -1,13 +1,13 @@
 """The training loop, the notebook's, readable top to bottom.
 
-Law: between two steps nothing here draws from a generator or touches a parameter. Whatever else a run does (capture,
-checkpoints, progress) happens in `on_step`, after the update, while the gradients are still there.
+Law: between two steps nothing here draws from a generator, touches a parameter or waits for CUDA. Whatever else a run
+does (capture, checkpoints, progress) happens in `on_step`, after the update, while the gradients are still there.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .batches import Batches
 from .config import Config
@@ -35,7 +35,7 @@ def train(
             if state.step >= config.total_steps:
                 break
 
-            input_ids = batch.to(device)
+            input_ids = _sent(batch, device)
             with torch.autocast(device_type=autocast_device, dtype=torch.bfloat16):
                 logits = model(input_ids)  # (B, S, V)
                 shift_logits = logits[:, :-1, :].contiguous()
@@ -48,7 +48,12 @@ def train(
 
             state.step += 1
             state.place.consumed += 1
-            state.loss = loss.item()  # waits for the device: once a step
+            state.loss = loss.detach()  # its `.item()` would wait for the device
             if not on_step(state):
                 return state
     return state
+
+
+def _sent(batch: Tensor, device: str) -> Tensor:
+    """The batch on the device. To CUDA from pinned memory: from other memory the copy waits for all that is queued."""
+    return batch.pin_memory().to(device, non_blocking=True) if device == "cuda" else batch.to(device)

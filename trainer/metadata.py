@@ -46,7 +46,7 @@ def write_metadata(
         **{key: getattr(config, key) for key in _NOTEBOOK_KEYS},
         "n_dead_tokens": dead_count,
         "checkpoint_steps": list(config.checkpoint_steps),
-        "final_loss": state.loss,
+        "final_loss": state.loss.item(),
         "total_epochs": state.place.epoch,
         "device": state.device,
         "data_shapes": {name: [s.rows_before(frames), *s.shape] for name, s in series.items()},

@@ -1,6 +1,6 @@
 """One training run's folder: begin it or go on with it, record every step, finish it.
 
-Law: `output.check_out` has passed before any of this begins. The recording is flushed before a
+Law: `output.check_out` has passed before any of this begins. Every step taken is recorded and flushed before a
 checkpoint is written, so a checkpoint of step k implies that the recording has step k.
 """
 
@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,13 +22,15 @@ from trajectory_store.errors import (
 
 from . import budget, checkpoint
 from .batches import Batches
-from .capture import Capture, captured_tokens, declared_series
+from .capture import capture_on
 from .config import Config, rolling_interval
 from .data import TrainingData
 from .fingerprint import differences, take_fingerprint
 from .loop import train
 from .metadata import write_metadata
 from .output import Options, is_leftover
+from .recorder import NoRecording, Recorder, Sink
+from .rows import captured_tokens, declared_series
 from .state import TrainingState, fresh
 
 Report = Callable[[str], None]
@@ -36,16 +38,6 @@ Report = Callable[[str], None]
 # What may differ between a run and its resume: these leave every recorded bit alone. The device and the threads that
 # were resolved are compared as part of the fingerprint.
 _FREE_KEYS = {"experiment", "checkpoint_steps", "checkpoint_every", "device", "num_threads"}
-
-
-class _Sink(Protocol):
-    """As much of a sink as a recording needs."""
-
-    def append(self, step: int, /, **values: Any) -> None: ...
-
-    def flush(self) -> int | None: ...
-
-    def close(self) -> None: ...
 
 
 class RunFolder:
@@ -59,7 +51,7 @@ class RunFolder:
         self._batches = Batches(data.tokens, seq_len=config.seq_len, batch_size=config.batch_size)
         self._tokens = captured_tokens(config, data.masks)
         self._series = declared_series(config, len(self._tokens)) if options.capture else {}
-        self._capture = Capture(config, self._tokens, device)
+        self._capture = capture_on(device, config.series if options.capture else (), self._tokens)
         self.state = fresh(config, device)
         self._about: dict[str, Any] = {
             "preset": options.preset,
@@ -82,27 +74,28 @@ class RunFolder:
         options, config = self._options, self._config
         sink = self._resume() if options.resume else self._begin()
         state = self.state
-        with contextlib.closing(sink):
+        with Recorder(self._capture, sink) as recorder:
             self._is_open = True
             if self._is_new:
                 self._remove_replaced()
             self._clear_partial_files()
             files.make_folders(options.checkpoints)
             if self._checkpointed_step < 0:  # no checkpoint to go on from, so step 0 itself is to be recorded
-                sink.append(0, **self._frame())
-                self._checkpoint_where_due(sink)
+                recorder.take(state)
+                self._checkpoint_where_due(recorder)
             self._report(f"\nStarting training for {config.total_steps} steps...")
             self._report(f"Checkpoints at: {list(config.checkpoint_steps)}")
             with self._progress() as progress:
 
                 def on_step(_state: TrainingState) -> bool:
-                    sink.append(state.step, **self._frame())
-                    self._checkpoint_where_due(sink)
-                    progress.set_postfix({"loss": f"{state.loss:.4f}", "epoch": state.place.epoch}, refresh=False)
+                    recorder.take(state)
+                    self._checkpoint_where_due(recorder)
+                    shown = {"loss": f"{recorder.last_loss:.4f}", "epoch": state.place.epoch}
+                    progress.set_postfix(shown, refresh=False)
                     progress.update(1)
                     if should_stop() and state.step < config.total_steps:
                         if self._checkpointed_step != state.step:
-                            self._save(sink, checkpoint.rolling_path(options.checkpoints, state.step))
+                            self._save(recorder, checkpoint.rolling_path(options.checkpoints, state.step))
                         return False
                     return True
 
@@ -150,12 +143,12 @@ class RunFolder:
             self._report(line)
         needs.require_room(self._options.out)
 
-    def _begin(self) -> _Sink:
+    def _begin(self) -> Sink:
         options = self._options
         files.make_folders(options.out)
         self._is_new = True
         if not options.capture:
-            return _NoRecording()
+            return NoRecording()
         return ts.create(
             options.trajectory,
             self._series,
@@ -167,7 +160,7 @@ class RunFolder:
             overwrite=options.overwrite,
         )
 
-    def _resume(self) -> _Sink:
+    def _resume(self) -> Sink:
         """Restore the newest checkpoint that is sound and that the recording reaches; return the sink after it."""
         options = self._options
         if options.capture and not options.is_recorded:
@@ -203,9 +196,9 @@ class RunFolder:
             self._require_same_run(content["about"])
         checkpoint.restore(self.state, content, file.path)
 
-    def _sink_after(self, step: int) -> _Sink:
+    def _sink_after(self, step: int) -> Sink:
         if not self._options.capture:
-            return _NoRecording()
+            return NoRecording()
         sink = ts.resume(self._options.trajectory, from_step=step, durability=self._options.durability)
         if sink.recovery.dropped_bytes:
             self._report(f"{self._options.trajectory}: {sink.recovery}")
@@ -240,22 +233,19 @@ class RunFolder:
             static["captured_indices"] = self._tokens
         return static
 
-    def _frame(self) -> dict[str, Any]:
-        return self._capture.frame(self.state) if self._options.capture else {}
-
-    def _checkpoint_where_due(self, sink: _Sink) -> None:
+    def _checkpoint_where_due(self, recorder: Recorder) -> None:
         step, folder = self.state.step, self._options.checkpoints
         if step in self._config.checkpoint_steps:
-            self._save(sink, checkpoint.checkpoint_path(folder, step))
+            self._save(recorder, checkpoint.checkpoint_path(folder, step))
             self._report(f"Saved checkpoint at step {step}")
         elif step and (
             (self._rolling_steps and step % self._rolling_steps == 0)
             or (self._rolling_seconds and time.monotonic() - self._checkpointed_at >= self._rolling_seconds)
         ):
-            self._save(sink, checkpoint.rolling_path(folder, step))
+            self._save(recorder, checkpoint.rolling_path(folder, step))
 
-    def _save(self, sink: _Sink, path: Path) -> None:
-        sink.flush()
+    def _save(self, recorder: Recorder, path: Path) -> None:
+        recorder.flush()
         checkpoint.save_checkpoint(path, self.state, self._about)
         self._checkpointed_at = time.monotonic()
         self._checkpointed_step = self.state.step
@@ -267,7 +257,7 @@ class RunFolder:
         write_metadata(
             options.metadata, self._config, state, self._series, dead_count=self._masks.dead_count, about=self._about
         )
-        self._report(f"\nTraining complete. Final loss: {state.loss:.4f}")
+        self._report(f"\nTraining complete. Final loss: {state.loss.item():.4f}")
         self._report(f"Completed {state.place.epoch} epochs")
         if options.capture:
             raw = sum(s.row_bytes * s.rows_before(self._config.total_steps + 1) for s in self._series.values())
@@ -320,16 +310,3 @@ class RunFolder:
     def _progress(self) -> Iterator["tqdm[Any]"]:
         with tqdm(total=self._config.total_steps, initial=self.state.step, desc="Training", disable=None) as progress:
             yield progress
-
-
-class _NoRecording:
-    """The sink of a run that records nothing, to see what recording costs."""
-
-    def append(self, step: int, /, **values: Any) -> None:
-        """Take nothing."""
-
-    def flush(self) -> None:
-        """Nothing to keep."""
-
-    def close(self) -> None:
-        """Nothing to close."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trajectory_store.errors import UsageError
 
@@ -24,7 +25,8 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     device: str
     step: int = 0
-    loss: float = 0.0  # of the batch that made update `step`; 0.0 at step 0, as in the notebook
+    # () of the batch that made update `step`, where it was computed; 0.0 at step 0, as in the notebook.
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
     place: Place = field(default_factory=Place)
 
 

@@ -17,11 +17,12 @@ import trajectory_store as ts
 from trajectory_store.errors import UsageError
 
 from .batches import Batches
-from .capture import Capture, captured_tokens
+from .capture import capture_on
 from .config import Config, with_settings
 from .data import TrainingData
 from .fingerprint import differences, take_fingerprint
 from .loop import train
+from .rows import Frame, captured_tokens
 from .state import TrainingState, fresh
 
 _TOLERANCE = 1e-5  # of losses, relative and absolute; the weights have none
@@ -192,15 +193,19 @@ def _replay(config: Config, data: TrainingData, device: str, on_frame: Callable[
     """Train from step 0, handing out each step's recorded weights and loss."""
     state = fresh(config, device)
     batches = Batches(data.tokens, seq_len=config.seq_len, batch_size=config.batch_size)
-    capture = Capture(config, captured_tokens(config, data.masks), device)
+    capture = capture_on(device, config.series, captured_tokens(config, data.masks))
+
+    def hand_out(frames: list[Frame]) -> None:
+        for frame in frames:
+            on_frame(frame.step, frame.values["W"].view(torch.uint16).numpy(), frame.values["loss"])
 
     def on_step(state: TrainingState) -> bool:
-        bits = capture.frame(state)["W"].view(torch.uint16).numpy()
-        on_frame(state.step, bits, state.loss)
+        hand_out(capture.take(state))
         return True
 
     on_step(state)
     train(state, batches, config, on_step)
+    hand_out(capture.drain())
 
 
 def _compare_weights(found: Verification, step: int, reference: Bits, bits: Bits, tokens: torch.Tensor) -> None:

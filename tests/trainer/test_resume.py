@@ -19,7 +19,9 @@ from trainer.checkpoint import read_checkpoint
 from trainer.config import Config, with_settings
 from trainer.data import load_data
 from trainer.output import Options
+from trainer.rows import Frame
 from trainer.run_folder import RunFolder
+from trainer.state import TrainingState
 
 Run = Callable[..., Result]
 TOTAL_STEPS = 15
@@ -148,15 +150,15 @@ def test_a_replay_that_differs_is_refused(tmp_path: Path, config: Config, data: 
     for path in sorted((out / "checkpoints").iterdir())[10:]:
         path.unlink()
     folder = RunFolder(config, load_data(data, config), "cpu", Options(out=out, resume=True), lambda _line: None)
-    original_frame = folder._capture.frame
+    original_take = folder._capture.take
 
-    def drifted(state: Any) -> dict[str, Any]:
-        frame = original_frame(state)
+    def drifted(state: TrainingState) -> list[Frame]:
+        (frame,) = original_take(state)
         if state.step == 12:
-            frame["W"] = frame["W"] * 2
-        return frame
+            frame.values["W"] *= 2
+        return [frame]
 
-    folder._capture.frame = drifted  # type: ignore[method-assign]
+    folder._capture.take = drifted  # type: ignore[method-assign]
 
     with pytest.raises(ts.errors.ReplayMismatchError, match="step 12 of series 'W'"):
         folder.record(lambda: False)
