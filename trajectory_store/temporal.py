@@ -100,7 +100,7 @@ class Way:
 
 _DENSE = 4
 """A tile that has less than one in this many of its bytes left is small whatever else is tried."""
-_SAMPLE_ROWS = 16
+_SAMPLE_ROWS = 32
 
 
 def _best_way(patterns: Patterns, geometry: Geometry) -> Way:
