@@ -14,7 +14,7 @@ from trajectory_store.errors import RunNotFoundError, UsageError
 from .config import Config
 from .corpus import read_text
 from .fingerprint import sha256_of
-from .tokenizer import encode, load_tokenizer
+from .tokenizer import encode, load_tokenizer, strings
 from .vocabulary import Masks, load_masks
 
 CORPUS = "corpus.txt"
@@ -30,6 +30,7 @@ class TrainingData:
     tokens: Tensor  # int64, the whole text
     masks: Masks
     hashes: dict[str, str]  # file name → sha256
+    strings: list[str]  # each token's, by id
 
     @property
     def misplaced_count(self) -> int:
@@ -61,4 +62,4 @@ def load_data(folder: Path, config: Config) -> TrainingData:
             f" one batch of {config.batch_size}; use more text or a smaller batch_size or seq_len"
         )
     hashes = {name: sha256_of(folder / name) for name in (CORPUS, TOKENIZER, MASKS)}
-    return TrainingData(torch.from_numpy(tokens), masks, hashes)
+    return TrainingData(torch.from_numpy(tokens), masks, hashes, strings(tokenizer))

@@ -19,6 +19,8 @@ from .config import Config
 from .state import TrainingState
 from .vocabulary import Masks
 
+_MOST_CHARS = 1 << 19  # of token strings, since every commit of the recording writes them again
+
 
 def captured_tokens(config: Config, masks: Masks) -> Tensor:
     """The token ids whose rows are recorded, int64, increasing."""
@@ -27,6 +29,15 @@ def captured_tokens(config: Config, masks: Masks) -> Tensor:
     if config.capture_rows == "live":
         return (~masks.dead_mask).nonzero().flatten()
     return torch.arange(config.vocab_size)
+
+
+def token_text(tokens: Tensor, strings: list[str]) -> dict[str, list[str]]:
+    """The attribute that tells each recorded token's string, none where they are too large to be carried along.
+
+    Not static arrays: those are exported, and an exported run has the notebook's tensors and no others.
+    """
+    texts = [strings[token] for token in tokens.tolist()]
+    return {"token_text": texts} if sum(map(len, texts)) <= _MOST_CHARS else {}
 
 
 def declared_series(config: Config, token_count: int) -> dict[str, ts.Series]:

@@ -30,7 +30,7 @@ from .loop import train
 from .metadata import write_metadata
 from .output import Options, is_leftover
 from .recorder import NoRecording, Recorder, Sink
-from .rows import captured_tokens, declared_series
+from .rows import captured_tokens, declared_series, token_text
 from .state import TrainingState, fresh
 
 Report = Callable[[str], None]
@@ -50,6 +50,7 @@ class RunFolder:
         self._masks = data.masks
         self._batches = Batches(data.tokens, seq_len=config.seq_len, batch_size=config.batch_size)
         self._tokens = captured_tokens(config, data.masks)
+        self._token_text = token_text(self._tokens, data.strings)
         self._series = declared_series(config, len(self._tokens)) if options.capture else {}
         self._capture = capture_on(device, config.series if options.capture else (), self._tokens)
         self.state = fresh(config, device)
@@ -155,7 +156,7 @@ class RunFolder:
             steps=self._config.total_steps + 1,
             backend=options.backend,
             static=self._static(),
-            attrs=self._about,
+            attrs={**self._about, **self._token_text},
             durability=options.durability,
             overwrite=options.overwrite,
         )

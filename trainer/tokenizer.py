@@ -61,6 +61,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise MalformedFileError(f"{path}: not a tokenizer: {error}") from error
 
 
+def strings(tokenizer: Tokenizer) -> list[str]:
+    """Each entry's string, by id; empty where an id has none."""
+    return [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
+
+
 def encode(tokenizer: Tokenizer, text: str) -> npt.NDArray[np.int64]:
     """The whole text's token ids, encoded in one piece, as the notebook does."""
     return np.asarray(tokenizer.encode(text).ids, dtype=np.int64)

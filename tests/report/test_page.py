@@ -92,6 +92,31 @@ def test_invisible_strings_are_made_visible(page):
     assert "<bdi>␣\\n\\u202e</bdi>" in page
 
 
+def test_run_names_its_own_tokens(tmp_path, tokenizer_path):
+    """Strings in the run's attributes stay text, and are not listed as an attribute beside; a tokenizer comes first."""
+    attrs = {"token_text": [HOSTILE, " \n\u202e", "\ud800", "x" * 10_000]}
+    path = record(tmp_path / "run", walking_bits(6, 4), static={"dead_indices": np.arange(136, 140)}, attrs=attrs)
+
+    text = page_of(path)
+
+    assert "<bdi>␣\\n\\u202e</bdi>" in text
+    assert "alert(1)</script>" not in text
+    assert "x" * 201 not in text
+    assert "token_text" not in text
+    assert "Name a tokenizer" not in text
+    with ts.open(path) as run:
+        assert report.findings(run).names == [HOSTILE, " \n\u202e", "?", "x" * 200]
+        assert report.findings(run, tokenizer=tokenizer_path).names[0] == f"{HOSTILE}136"
+
+
+@pytest.mark.parametrize("text", ["abcd", ["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", 4], {"0": "a"}])
+def test_names_that_are_not_one_a_token_are_passed_over(tmp_path, text):
+    """Other authors' attributes may be anything."""
+    path = record(tmp_path / "run", walking_bits(6, 4), attrs={"token_text": text})
+    with ts.open(path) as run:
+        assert report.findings(run).names is None
+
+
 def test_same_run_gives_same_page(page, run_path, tokenizer_path):
     """No time, no random name."""
     assert page == page_of(run_path, tokenizer=tokenizer_path)

@@ -13,6 +13,7 @@ from notebook_reference import save_notebook_file
 
 import trajectory_store as ts
 from trainer.checkpoint import read_checkpoint
+from trajectory_store import report
 
 BACKENDS = ["zarr", "memmap"]
 Run = Callable[..., Result]
@@ -57,6 +58,18 @@ def test_export_equals_the_notebooks_file(
 
     exported = tmp_path / "out" / "thimble_9_trajectory.safetensors"
     assert (tmp_path / "expected.safetensors").read_bytes() == exported.read_bytes()
+
+
+def test_the_recording_names_its_tokens(tmp_path: Path, run_tiny: Run, data: Path) -> None:
+    """The report knows the strings that the data's tokenizer knows, without being given it."""
+    assert run_tiny(tmp_path / "out", total_steps=3, checkpoint_steps="").exit_code == 0
+
+    with ts.open(tmp_path / "out" / "trajectory") as run:
+        found = report.findings(run)
+        assert found.names == report.findings(run, tokenizer=data / "tokenizer.json").names
+    vocabulary = json.loads((data / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    assert {vocabulary[name] for name in found.names or ()} == set(found.ids.tolist())
+    assert "ก" in (found.names or ())
 
 
 def test_moments_and_gradients_are_native_bits(tmp_path: Path, run_tiny: Run, notebook: SimpleNamespace) -> None:

@@ -16,7 +16,7 @@ from ..run import LazySeries, Run
 from ..source import folder_bytes
 from .bins import StepBins, bins_of
 from .motion import Motion, MotionOf
-from .tokens import read_vocabulary, token_ids
+from .tokens import token_ids, token_names
 from .worldlines import Worldlines, trace
 
 _LATE_SHARE = 0.01
@@ -28,7 +28,7 @@ class Findings:
     """What was found; `steps` are those that have a step before, as moves are between two.
 
     onset: the last step at which each token moved, 0 for never. loss: (steps, values), None where none is recorded.
-    names: the string of each row's token, None without a tokenizer.
+    names: the string of each row's token, None where neither the run nor a tokenizer says.
     """
 
     run: Run
@@ -76,7 +76,7 @@ def findings(
     """Scan a run once for everything the report shows; memory does not grow with steps × tokens.
 
     Raises UsageError on a series that is not (step, token, dim) of bfloat16, that has fewer than two steps, or that
-    was not recorded at every step, and what `read_vocabulary` raises.
+    was not recorded at every step, and what `token_names` raises.
     """
     recorded = run[series]
     check_series(recorded, "the report")
@@ -88,7 +88,7 @@ def findings(
             f" {len(steps):,} × {n_tokens:,} × {dim:,}"
         )
     ids = token_ids(run, n_tokens)
-    strings = None if tokenizer is None else read_vocabulary(tokenizer, run)
+    names = token_names(run, ids, tokenizer)
     bins = bins_of(int(steps[1]), int(steps[-1]), n_tokens=n_tokens)
     scheme = Regimes()
     onset, motion, cloud = analysis.scan(
@@ -109,7 +109,7 @@ def findings(
         loss=_loss(run, int(steps[-1])),
         worldlines=trace(recorded, onset),
         ids=ids,
-        names=None if strings is None else [strings.get(token, "") for token in ids.tolist()],
+        names=names,
     )
 
 

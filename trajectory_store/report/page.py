@@ -16,7 +16,7 @@ from .findings import Findings, raw_bytes, stored_bytes
 from .frame import NARROW, WIDE
 from .script import SCRIPT
 from .style import page_style
-from .tokens import printable
+from .tokens import TOKEN_TEXT, printable
 
 _N_ROWS = 12
 
@@ -158,7 +158,7 @@ def _about(found: Findings) -> str:
     ]
     tables = [_facts("The recording", facts)]
     attrs = {key: value for key, value in run.attrs.items() if isinstance(value, Mapping)}
-    plain = [(key, _text(value)) for key, value in run.attrs.items() if key not in attrs]
+    plain = [(key, _text(value)) for key, value in run.attrs.items() if key not in attrs and key != TOKEN_TEXT]
     tables += [_facts("Attributes", plain)] if plain else []
     tables += [_facts(key.capitalize(), list(_flat(value))) for key, value in attrs.items()]
     return f'<section class="card"><details><summary>What was run</summary>{"".join(tables)}</details></section>'

@@ -1,4 +1,4 @@
-"""What tokens are called: their ids, and their strings where a tokenizer is known."""
+"""What tokens are called: their ids, and their strings where the run or a tokenizer says them."""
 
 import hashlib
 import json
@@ -13,7 +13,11 @@ from ..errors import MalformedFileError, RunNotFoundError, UsageError
 from ..files import open_plain
 from ..run import Run
 
+TOKEN_TEXT = "token_text"
+"""The attribute in which a run may list the string of each of its rows' tokens."""
+
 _MAX_BYTES = 1 << 28
+_MAX_CHARS = 200  # of one string in a run's attributes: more is no token
 
 
 def token_ids(run: Run, n_tokens: int) -> npt.NDArray[np.int64]:
@@ -24,6 +28,17 @@ def token_ids(run: Run, n_tokens: int) -> npt.NDArray[np.int64]:
             if ids.shape == (n_tokens,) and ids.dtype.kind in "iu":
                 return ids.astype(np.int64)
     return np.arange(n_tokens)
+
+
+def token_names(run: Run, ids: npt.NDArray[np.int64], tokenizer: Path | None) -> list[str] | None:
+    """The string of each row's token: the tokenizer's where one is given, else the run's own; None without either.
+
+    Raises what `read_vocabulary` raises. A list in the run that is not one string a row is passed over.
+    """
+    if tokenizer is None:
+        return _recorded_names(run.attrs, len(ids))
+    strings = read_vocabulary(tokenizer, run)
+    return [strings.get(token, "") for token in ids.tolist()]
 
 
 def read_vocabulary(path: Path, run: Run) -> dict[int, str]:
@@ -65,6 +80,14 @@ def _read(path: Path) -> bytes:
     if len(text) > _MAX_BYTES:
         raise MalformedFileError(f"{path}: larger than any tokenizer.json")
     return text
+
+
+def _recorded_names(attrs: Mapping[str, Any], n_tokens: int) -> list[str] | None:
+    """What the run says, which may be anything: half a surrogate pair too, which no file could hold."""
+    names = attrs.get(TOKEN_TEXT)
+    if not isinstance(names, list) or len(names) != n_tokens or not all(isinstance(name, str) for name in names):
+        return None
+    return [name[:_MAX_CHARS].encode(errors="replace").decode() for name in names]
 
 
 def _recorded_hash(attrs: Mapping[str, Any]) -> str | None:
