@@ -10,11 +10,10 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 from . import files, record
 from .checksum import crc32c
@@ -43,8 +42,7 @@ def segment_steps(folder: Path) -> list[int]:
     return sorted(int(n) for n in names if len(n) == _NAME_DIGITS and n.isascii() and n.isdigit())
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A frame in a segment. `after` is where the sound record before it ends: less than `offset` behind a flaw."""
 
     step: int
@@ -127,28 +125,6 @@ class Segment:
                 ' run "trajectory-store check"'
             )
         return np.frombuffer(data, dtype=series.storage_dtype).reshape(series.shape)
-
-    def spans(self, name: str, from_step: int) -> list[npt.NDArray[Any]]:
-        """The rows of a series from `from_step` on, as views of the mapped file, whose checksums `scan` verified.
-
-        Each span, shape (n, …), is a run of evenly spaced records; there is more than one where the sizes change or a
-        sync came between.
-        """
-        series = self._spec.series[name]
-        starts = [
-            entry.offset + entry.head.rows[name][0]
-            for entry in self.entries
-            if entry.step >= from_step and name in entry.head.rows
-        ]
-        mapped = np.memmap(self.path, dtype=np.uint8, mode="r").view(np.ndarray)
-        spans = []
-        while starts:
-            stride = starts[1] - starts[0] if len(starts) > 1 else 0
-            n = next((i for i in range(1, len(starts)) if starts[i] - starts[i - 1] != stride), len(starts))
-            first = mapped[starts[0] : starts[0] + series.row_bytes].view(series.storage_dtype).reshape(series.shape)
-            spans.append(as_strided(first, (n, *series.shape), (stride, *first.strides), writeable=False))
-            starts = starts[n:]
-        return spans
 
     def _find_head(self, offset: int, last_step: int) -> tuple[int, Record] | None:
         """The first sound header from `offset` on that can be in this segment behind `last_step`."""

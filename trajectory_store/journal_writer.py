@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from . import files, record
-from .journal import segment_path
+from .journal import Entry, segment_path
 from .spec import Frame
 
 
 class JournalWriter:
     """Appends frames to the current segment and starts new ones. Not thread-safe: one thread appends.
 
-    With `sync_every_frame` an append returns only when the frame survives power loss.
+    With `sync_every_frame` an append returns only when the frame survives power loss. `entries` are the frames of the
+    current segment; a new segment has a new list.
     """
 
     def __init__(self, folder: Path, *, sync_every_frame: bool) -> None:
@@ -26,7 +27,7 @@ class JournalWriter:
         self._n_bytes = 0
         self._path = folder
         self._folder_is_synced = True
-        self._last_step = -1
+        self.entries: list[Entry] = []
         self._synced_step = -1
         self._synced_bytes = 0
         self._must_rewrite = False
@@ -40,10 +41,11 @@ class JournalWriter:
                 files.disk.unlink(self._path)
             self._descriptor = files.disk.create(self._path)
         self._n_bytes = self._synced_bytes = 0
+        self.entries = []
         self._folder_is_synced = self._must_rewrite = False
 
-    def reopen(self, first_step: int, last_step: int, synced_step: int) -> None:
-        """Go on with a segment that recovery left, whose last frame is `last_step`."""
+    def reopen(self, first_step: int, entries: list[Entry], synced_step: int) -> None:
+        """Go on with a segment that recovery left, with these frames."""
         self.close()
         self._path = segment_path(self._folder, first_step)
         with files.storage_errors("open", self._path):
@@ -51,24 +53,25 @@ class JournalWriter:
         self._n_bytes = os.fstat(self._descriptor).st_size
         self._synced_bytes = 0
         self._folder_is_synced = self._must_rewrite = False
-        self._last_step, self._synced_step = last_step, synced_step
+        self.entries, self._synced_step = entries, synced_step
 
     def append(self, step: int, frame: Frame) -> None:
         """Write one frame; when this returns it survives the death of the process."""
         before = self._n_bytes
-        self._write(record.frame_buffers(step, self._synced_step, frame))
+        head, buffers = record.frame_record(step, self._synced_step, frame)
+        self._write(buffers)
         if self._sync_every_frame:
             try:
                 self._sync(step)
             except OSError:
                 self._cut(before)  # not recorded: the next append takes its place
                 raise
-        self._last_step = step
+        self.entries.append(Entry(step, before, before, head, is_sound=True))
 
     def flush(self) -> None:
         """Sync every frame of the segment, then say so in it."""
-        if self._synced_step < self._last_step:
-            self._sync(self._last_step)
+        if self.entries and self._synced_step < self.entries[-1].step:
+            self._sync(self.entries[-1].step)
             # Not synced itself: if it is lost, the frames it speaks of are still there and sound.
             self._write(record.sync_buffers(self._synced_step))
 

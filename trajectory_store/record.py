@@ -9,7 +9,7 @@ import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .checksum import crc32c
 from .spec import Frame, RunSpec
@@ -29,8 +29,7 @@ Reader = Callable[[int, int], bytes]
 """(offset, size) → the bytes there, fewer at the end of the file."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A verified header; `rows` has each series' offset from the record's start and its CRC-32C."""
 
     kind: int
@@ -61,20 +60,31 @@ class Gap:
         return f"bytes {self.start:,} to {self.stop - 1:,} are no sound record"
 
 
-def frame_buffers(step: int, synced_step: int, frame: Frame) -> list[Any]:
-    """The buffers that, written one after the other, are the frame's record; the rows are not copied."""
-    rows = list(frame.values())
-    return [_head(FRAME, step, synced_step, [crc32c(row) for row in rows]), *rows]
+def frame_record(step: int, synced_step: int, frame: Frame) -> tuple[Record, list[Any]]:
+    """A frame's record, and the buffers that are its bytes one after the other; the rows are not copied."""
+    head, crcs = _frame_head(step, synced_step, frame)
+    rows: dict[str, tuple[int, int]] = {}
+    offset = len(head)
+    for (name, row), crc in zip(frame.items(), crcs, strict=True):
+        rows[name] = (offset, crc)
+        offset += row.nbytes
+    return Record(FRAME, step, synced_step, rows, len(head), offset), [head, *frame.values()]
 
 
 def commit_buffers(step: int, synced_step: int, frame: Frame) -> list[Any]:
     """The frame's header alone, for rows that are kept elsewhere."""
-    return frame_buffers(step, synced_step, frame)[:1]
+    return [_frame_head(step, synced_step, frame)[0]]
 
 
 def sync_buffers(step: int) -> list[Any]:
     """The record that says: every frame up to `step` was synced before this was written."""
     return [_head(SYNC, step, step, [])]
+
+
+def _frame_head(step: int, synced_step: int, frame: Frame) -> tuple[bytes, list[int]]:
+    """The header, and the checksums of the rows in it."""
+    crcs = [crc32c(row) for row in frame.values()]
+    return _head(FRAME, step, synced_step, crcs), crcs
 
 
 def _head(kind: int, step: int, synced_step: int, row_crcs: Sequence[int]) -> bytes:

@@ -86,7 +86,7 @@ def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
     encoded = _encode(patterns, geometry, likely)
     if encoded.nbytes * _DENSE < patterns.nbytes:
         return encoded
-    best = _best_way(patterns, geometry)
+    best = _best_way(patterns, geometry, _first_rows(encoded, geometry))
     return encoded if best == likely else _encode(patterns, geometry, best)
 
 
@@ -103,17 +103,28 @@ _DENSE = 4
 _SAMPLE_ROWS = 32
 
 
-def _best_way(patterns: Patterns, geometry: Geometry) -> Way:
-    """Of all ways the one that zstd stores the tile's first rows smallest by.
+def _best_way(patterns: Patterns, geometry: Geometry, likely: Bytes) -> Way:
+    """Of the ways that pay anywhere the one that zstd stores the tile's first rows smallest by.
 
-    Dead tokens move alike and are predicted; where live ones move among them there is no common move, and tokens that
-    move alike are whole bytes that zstd finds again.
+    likely: those rows, coded in the likely way. Dead tokens move alike and are predicted; where live ones move among
+    them there is no common move, and tokens that move alike are whole bytes that zstd finds again.
     """
-    estimates = (True, False) if geometry.with_motion else (False,)
-    ways = [Way(estimates_moves, splits) for estimates_moves in estimates for splits in (True, False)]
     sample = patterns[:_SAMPLE_ROWS]
     smaller = geometry_of((len(sample), *geometry.shape[1:]), geometry.itemsize, geometry.with_motion)
-    return min(ways, key=lambda way: len(zstd.compress(_encode(sample, smaller, way), 1)))
+    coded = {Way(geometry.with_motion, splits_bytes=True): likely}
+    for way in (Way(geometry.with_motion, splits_bytes=False), Way(estimates_moves=False, splits_bytes=False)):
+        candidate = _encode(sample, smaller, way)
+        if not any(np.array_equal(candidate, other) for other in coded.values()):
+            coded[way] = candidate
+    return min(coded, key=lambda way: len(zstd.compress(coded[way], zstd.CHUNK_LEVEL)))
+
+
+def _first_rows(encoded: Bytes, geometry: Geometry) -> Bytes:
+    """The rows of the sample, as they would be coded alone."""
+    masks, packed = _parts(encoded, geometry.shape[0])
+    masks = masks[:_SAMPLE_ROWS]
+    n_bytes = int(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize).sum())
+    return np.concatenate([masks.view(np.uint8), packed[:n_bytes]])
 
 
 def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:

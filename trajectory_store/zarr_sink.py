@@ -5,12 +5,10 @@ block of steps is complete its segment is handed to the sealing thread, which wr
 metadata, the manifest, each synced, and only then removes the segment.
 """
 
-import contextlib
 import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ import numpy.typing as npt
 
 from . import chunks, files, journal, static
 from . import manifest as manifests
+from .complete_segment import CompleteSegment
 from .errors import DamageError, UsageError
-from .journal import Segment
+from .journal import Entry, Segment
 from .journal_writer import JournalWriter
 from .manifest import Manifest
 from .recovery import Recovery
@@ -74,7 +73,7 @@ class ZarrSink(SinkContext):
         self._is_closed = False
         self._waited_s = 0.0
         self._sealing: Future[None] | None = None
-        self._unsealed: list[_Steps] = []  # complete segments, oldest first
+        self._unsealed: list[list[Entry]] = []  # the frames of complete segments, oldest first
         self._segment_step: int | None = None  # first step of the segment that frames go to
         try:
             self._manifest = manifests.load(folder)
@@ -117,7 +116,7 @@ class ZarrSink(SinkContext):
         self._journal.append(step, frame)
         self._cursor.advance()
         if self._cursor.next_step is None or self._block_of(self._cursor.next_step) != self._block_of(step):
-            self._unsealed.append(_Steps(self._segment_step, step))
+            self._unsealed.append(self._journal.entries)
             self._segment_step = None
             self._start_sealing()
 
@@ -142,9 +141,9 @@ class ZarrSink(SinkContext):
         self._is_closed = True
         try:
             self._seal_all()
-            if self._segment_step is not None and (last_step := self._cursor.last_step) is not None:
+            if self._segment_step is not None and self._journal.entries:
                 self._journal.close()
-                self._seal(_Steps(self._segment_step, last_step))
+                self._seal(self._journal.entries)
         finally:
             self._journal.close()
             self._executor.shutdown()
@@ -192,15 +191,12 @@ class ZarrSink(SinkContext):
 
     # Sealing itself: in the executor's thread, or in the caller's once that one is idle.
 
-    def _seal(self, steps: "_Steps") -> None:
-        first_step = steps.first
-        segment = self._segment(first_step)
-        with contextlib.closing(segment):
-            segment.scan()
-            self._check_unchanged(segment, steps)
-            old = self._manifest
-            sealed_until = steps.last + 1
-            blocks = {name: self._seal_series(name, segment, sealed_until) for name in self.spec.series}
+    def _seal(self, entries: list[Entry]) -> None:
+        first_step, sealed_until = entries[0].step, entries[-1].step + 1
+        path = journal.segment_path(self._folder / journal.FOLDER, first_step)
+        segment = CompleteSegment(path, self.spec, entries)
+        old = self._manifest
+        blocks = {name: self._seal_series(name, segment, sealed_until) for name in self.spec.series}
         new = old.with_sealed(sealed_until, blocks)
         # Between the blocks and the manifest: a plain Zarr reader sees whole blocks only, and recovery rewrites these.
         for relative, content in zarr_metadata(new).items():
@@ -210,17 +206,7 @@ class ZarrSink(SinkContext):
         self._manifest = new
         journal.remove_segment(self._folder / journal.FOLDER, first_step)
 
-    def _check_unchanged(self, segment: Segment, steps: "_Steps") -> None:
-        """Raise DamageError unless a segment has every frame that was appended to it."""
-        expected: int | None = steps.first
-        for entry in segment.entries:
-            if entry.step != expected or not entry.is_sound or entry.step > steps.last:
-                break  # behind the last step there may be a frame whose append failed
-            expected = self.spec.next_due(entry.step + 1)
-        if expected != self.spec.next_due(steps.last + 1):
-            raise DamageError(f'{segment.path}: changed on disk at step {expected}; run "trajectory-store check"')
-
-    def _seal_series(self, name: str, segment: Segment, sealed_until: int) -> tuple[chunks.Block, ...]:
+    def _seal_series(self, name: str, segment: CompleteSegment, sealed_until: int) -> tuple[chunks.Block, ...]:
         """Write the blocks that the segment's rows of one series complete or enlarge; returns all its blocks."""
         layout, series = self._manifest.layout(name), self.spec.series[name]
         old_rows, new_rows = self._manifest.sealed_rows(name), series.rows_before(sealed_until)
@@ -249,10 +235,6 @@ class ZarrSink(SinkContext):
             )
         return whole.rows(n_rows)
 
-    def _segment(self, first_step: int) -> Segment:
-        path = journal.segment_path(self._folder / journal.FOLDER, first_step)
-        return Segment(path, self.spec, self._manifest.block_steps)
-
     # Recovery.
 
     def _recover(self) -> Recovery:
@@ -275,22 +257,14 @@ class ZarrSink(SinkContext):
         self._cursor = StepCursor(self.spec, next_step)
         synced_step = max((segment.synced_step for segment in segments), default=-1)
         for segment in segments:
-            steps = [entry.step for entry in segment.entries if entry.step in tail.places]
-            if not steps:
+            entries = [entry for entry in segment.entries if entry.step in tail.places]
+            if not entries:
                 continue
-            if next_step is not None and self._block_of(steps[-1]) == self._block_of(next_step):
-                self._journal.reopen(segment.first_step, steps[-1], synced_step)
+            if next_step is not None and self._block_of(entries[-1].step) == self._block_of(next_step):
+                self._journal.reopen(segment.first_step, entries, synced_step)
                 self._segment_step = segment.first_step
             else:
-                self._unsealed.append(_Steps(steps[0], steps[-1]))
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """The first and the last step of a segment that is complete."""
-
-    first: int
-    last: int
+                self._unsealed.append(entries)
 
 
 def _take(spans: list[npt.NDArray[Any]], n_rows: int) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:

@@ -10,6 +10,9 @@ from . import buffers
 from .checksum import crc32c
 from .errors import DamageError
 
+CHUNK_LEVEL = 1
+"""Level 3 stored 1–2 % less of a real recording at much the same speed, and 9 another 5 % at a quarter of it."""
+
 _CRC = struct.Struct("<I")
 _MAGIC = b"\x28\xb5\x2f\xfd"
 

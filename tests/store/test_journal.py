@@ -1,5 +1,6 @@
 """Segments: appended, synced, scanned, cut."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from contracts import BLOCK_STEPS, SERIES, STEPS, bits, values
 
 import trajectory_store as ts
 from trajectory_store import files, journal
+from trajectory_store.complete_segment import CompleteSegment
 from trajectory_store.errors import DamageError
 from trajectory_store.journal import Segment
 from trajectory_store.journal_writer import JournalWriter
@@ -152,6 +154,29 @@ def test_a_segment_that_grows_is_followed(tmp_path: Path) -> None:
         segment.scan()
         assert len(segment.entries) == sum(end <= n_bytes for end in ends)
     segment.close()
+
+
+def test_frames_that_changed_before_they_are_sealed_are_not_sealed(folder: Path) -> None:
+    """Whatever byte of their rows did, or where the file was cut: the writer remembers their checksums."""
+    path = journal.segment_path(folder, 4)
+    data = path.read_bytes()
+    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        entries = segments[1].entries
+    assert [len(span) for span in CompleteSegment(path, SPEC, entries).spans("loss", 0)] == [2]
+    in_rows = {
+        entry.offset + start + at
+        for entry in entries
+        for name, (start, _) in entry.head.rows.items()
+        for at in range(SPEC.series[name].row_bytes)
+    }
+    for offset in range(len(data)):
+        path.write_bytes(data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :])
+        expected = pytest.raises(DamageError, match=f"at step {4 if offset < entries[1].offset else 5}")
+        with expected if offset in in_rows else contextlib.nullcontext():
+            CompleteSegment(path, SPEC, entries)
+        path.write_bytes(data[:offset])
+        with pytest.raises(DamageError, match="changed on disk"):
+            CompleteSegment(path, SPEC, entries)
 
 
 def test_other_files_in_the_folder_are_not_segments(folder: Path) -> None:

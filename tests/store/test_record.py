@@ -18,7 +18,7 @@ SPEC = ts.RunSpec(SERIES, STEPS)
 
 def frame_bytes(step: int, synced_step: int = -1) -> bytes:
     frame = SPEC.frame(step, values(step))
-    return b"".join(bytes(memoryview(part).cast("B")) for part in record.frame_buffers(step, synced_step, frame))
+    return b"".join(bytes(memoryview(part).cast("B")) for part in record.frame_record(step, synced_step, frame)[1])
 
 
 @pytest.mark.parametrize("step", range(STEPS))
@@ -45,7 +45,7 @@ def test_a_sync_comes_back() -> None:
 def test_the_layout_of_the_format() -> None:
     """docs/format.md, "Journal", byte for byte."""
     spec = ts.RunSpec({"loss": ts.Series((), "float32")})
-    data = b"".join(map(bytes, record.frame_buffers(5, 3, spec.frame(5, {"loss": 1.0}))))
+    data = b"".join(map(bytes, record.frame_record(5, 3, spec.frame(5, {"loss": 1.0}))[1]))
     row = np.float32(1).tobytes()
     head = b"TJr1" + b"\1\0" + b"\1\0" + (5).to_bytes(8, "little") + (3).to_bytes(8, "little")
     head += crc32c(row).to_bytes(4, "little")
