@@ -14,7 +14,7 @@ from .errors import DamageError
 from .tiles import DecodedTile
 from .whole_block import WholeBlock
 
-SMALL_BLOCK_BYTES = 1 << 16
+SMALL_BLOCK_BYTES = 1 << 14
 """A file up to this size is verified as a whole. A larger one is told by its size and its index: two blocks of as many
 chunks that compress to the same sizes each are past bad luck, except where nothing compresses."""
 

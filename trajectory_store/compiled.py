@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
+from .bit_planes import GROUPS
 from .motion import FIRST_USABLE, LEAST_CHANGED, N_USABLE, WEIGHT_CEILING, WEIGHT_FLOOR
 
 _u8, _u16, _u32, _f32 = np.uint8, np.uint16, np.uint32, np.float32
 _FIRST, _N = _u16(FIRST_USABLE), _u16(N_USABLE)
 _FLOOR, _CEILING = _u16(WEIGHT_FLOOR), _u16(WEIGHT_CEILING)
+
+_SHIFTS, _WIDTHS = tuple(shift for shift, _ in GROUPS), tuple(width for _, width in GROUPS)
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 _compiled: Callable[[_Loop], _Loop] = numba.njit(nogil=True, cache=True)
@@ -121,12 +124,13 @@ def decode(
 def decode_tokens(
     masks: Any, packed: Any, tokens: Any, n_tokens: Any, first_token: Any, q: Any, with_motion: Any
 ) -> None:
-    """The tokens from `first_token` on of the first rows: tokens (rows, …, width)."""
+    """The tokens from `first_token` on of the first rows, an eighth of them at most: tokens (rows, …, width)."""
     n_rows, n_wanted, width = tokens.shape
     item = tokens.dtype.type
-    first, n_values = first_token * width, n_tokens * width
-    rows = tokens.reshape(n_rows, n_wanted * width)
-    zigzag, move_zigzag = np.empty(n_wanted * width, tokens.dtype), np.empty(width, tokens.dtype)
+    n, first, n_values = n_wanted * width, first_token * width, n_tokens * width
+    rows, by_row = tokens.reshape(n_rows * n), tokens.reshape(n_rows, n)
+    zigzag, move_zigzag = np.empty(n, tokens.dtype), np.empty(width if with_motion else 0, tokens.dtype)
+    places, move_places = _places(first, n, q), _places(n_values, len(move_zigzag), q)
     moves, values, has_moves = np.zeros(width, np.uint16), np.zeros(width, np.float32), False
     for token in range(n_wanted):
         for i in range(width):
@@ -137,16 +141,30 @@ def decode_tokens(
             tokens[0, token, i] = merged
     read = 8 * q * tokens.itemsize
     for t in range(1, n_rows):
-        is_still = masks[t] == _u16(0)
-        if is_still:
-            zigzag[:] = item(0)
-        else:
-            groups = packed[read:]
-            read += _unpack_some(masks[t], groups, zigzag, q, first)
-            if with_motion:
-                _unpack_some(masks[t], groups, move_zigzag, q, n_values)
-                has_moves = _undo_moves(move_zigzag, moves, values)
-        _undo(rows[t - 1], rows[t], zigzag, moves, values, is_still, has_moves)
+        was, now = np.uint64((t - 1) * n), np.uint64(t * n)  # of signed indices numba asks whether they are negative
+        if masks[t] == _u16(0) and not has_moves:
+            for i in range(n):
+                rows[now + np.uint64(i)] = rows[was + np.uint64(i)]
+            continue
+        for i in range(n):
+            zigzag[i] = item(0)
+        for i in range(len(move_zigzag)):
+            move_zigzag[i] = item(0)
+        for group in range(4):
+            if masks[t] & _u16(_u16(1) << _u16(group)):
+                _add_group(packed, read, zigzag, places[group], group)
+                _add_group(packed, read, move_zigzag, move_places[group], group)
+                read += q * _WIDTHS[group]
+        for byte in range(1, tokens.itemsize + 1):
+            if masks[t] & _u16(_u16(8) << _u16(byte)):
+                shift = item(8 * byte if byte < tokens.itemsize else 0)
+                _add_bits(zigzag, packed[read + first : read + first + n], _u8(0), item(0xFF), shift)
+                start = read + n_values
+                _add_bits(move_zigzag, packed[start : start + len(move_zigzag)], _u8(0), item(0xFF), shift)
+                read += 8 * q
+        if with_motion:
+            has_moves = _undo_moves(move_zigzag, moves, values)
+        _undo(by_row[t - 1], by_row[t], zigzag, moves, values, False, has_moves)
 
 
 @_inlined
@@ -349,51 +367,40 @@ def _unpack_group(plane: Any, items: Any, shift: Any, width: Any) -> None:
             part[i] |= item(item(_u8(plane[i] >> skipped) & mask) << item(shift))
 
 
-@_compiled
-def _unpack_some(mask: Any, packed: Any, items: Any, q: Any, first: Any) -> Any:
-    """`_unpack` of the items from `first` on, as many as there is room for."""
-    item = items.dtype.type
-    items[:] = item(0)
-    n = 0
-    if mask & _u16(1):
-        _unpack_some_group(packed[n : n + q], items, first, 0, 1)
-        n += q
-    if mask & _u16(2):
-        _unpack_some_group(packed[n : n + q], items, first, 1, 1)
-        n += q
-    if mask & _u16(4):
-        _unpack_some_group(packed[n : n + 2 * q], items, first, 2, 2)
-        n += 2 * q
-    if mask & _u16(8):
-        _unpack_some_group(packed[n : n + 4 * q], items, first, 4, 4)
-        n += 4 * q
-    for byte in range(1, items.itemsize):
-        if mask & _u16(_u16(8) << _u16(byte)):
-            plane = packed[n + first : n + first + len(items)]
-            for i in range(len(items)):
-                items[i] |= item(item(plane[i]) << item(8 * byte))
-            n += 8 * q
-    if mask & _u16(_u16(8) << _u16(items.itemsize)):
-        plane = packed[n + first : n + first + len(items)]
-        for i in range(len(items)):
-            items[i] |= item(plane[i])
-        n += 8 * q
-    return n
+@_inlined
+def _places(first: Any, n: Any, q: Any) -> Any:
+    """Where `n` ≤ q items from `first` on lie in groups of 1, 1, 2 and 4 bits an item, shape (4, 3).
+
+    The first one's byte, how many parts of a byte come before it, and how many items come before the next part.
+    """
+    places = np.empty((4, 3), np.int64)
+    for group in range(4):
+        n_bytes = q * _WIDTHS[group]
+        places[group, 0], places[group, 1] = first % n_bytes, first // n_bytes
+        places[group, 2] = min(n, n_bytes - first % n_bytes)
+    return places
 
 
 @_inlined
-def _unpack_some_group(plane: Any, items: Any, first: Any, shift: Any, width: Any) -> None:
+def _add_group(packed: Any, start: Any, items: Any, place: Any, group: Any) -> None:
+    """Add the bits of some items, which lie at `place` of the group that begins at `start`."""
     item = items.dtype.type
-    mask, n = _u8((1 << width) - 1), len(plane)
-    done = 0
-    while done < len(items):
-        at = (first + done) // n
-        start, skipped = first + done - at * n, _u8(at * width)
-        room = min(len(items) - done, n - start)
-        part, bits = items[done : done + room], plane[start : start + room]
-        for i in range(room):
-            part[i] |= item(item(_u8(bits[i] >> skipped) & mask) << item(shift))
-        done += room
+    width, shift, n = _WIDTHS[group], item(_SHIFTS[group]), place[2]
+    mask, skipped = item((1 << width) - 1), _u8(place[1] * width)
+    plane = packed[start + place[0] : start + place[0] + n]
+    for i in range(n):
+        items[i] |= item(item(item(plane[i] >> skipped) & mask) << shift)
+    if n < len(items):
+        rest, plane, skipped = items[n:], packed[start : start + len(items) - n], _u8(skipped + _u8(width))
+        for i in range(len(rest)):
+            rest[i] |= item(item(item(plane[i] >> skipped) & mask) << shift)
+
+
+@_inlined
+def _add_bits(items: Any, plane: Any, skipped: Any, mask: Any, shift: Any) -> None:
+    item = items.dtype.type
+    for i in range(len(items)):
+        items[i] |= item(item(item(plane[i] >> skipped) & mask) << shift)
 
 
 @_compiled

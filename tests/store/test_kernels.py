@@ -111,7 +111,7 @@ def test_some_tokens_are_those_of_all(itemsize: int, compiles: bool, monkeypatch
     for history in histories_:
         with_motion = itemsize == 2
         encoded = temporal.encode(history, with_motion=with_motion)
-        for first in (0, 1, history.shape[1] // 2, history.shape[1] - 3):
+        for first in range(history.shape[1] - 2):
             decoder = temporal.Decoder(encoded, history.shape, history.dtype, with_motion=with_motion)
             for stop in (1, 5, len(history)):
                 tokens = slice(first, first + 3)
