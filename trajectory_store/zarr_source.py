@@ -255,13 +255,14 @@ def _for_each(work: Callable[[_Job], None], jobs: list[_Job]) -> None:
     """Do the work of all jobs, on all cores: zstd and the compiled loops run without the interpreter's lock."""
     threads, n_threads = _decoding_threads()
     n_shares = min(n_threads + 1, len(jobs) // _FEWEST_TILES_A_THREAD)
-    shares = [threads.submit(_do_all, work, jobs[first::n_shares]) for first in range(1, n_shares)]
-    _do_all(work, jobs[:: max(1, n_shares)])
+    left = iter(jobs)  # whoever is free takes the next: a block of early steps takes ten times as long as a late one
+    shares = [threads.submit(_do_all, work, left) for _ in range(1, n_shares)]
+    _do_all(work, left)
     for share in shares:
         share.result()
 
 
-def _do_all(work: Callable[[_Job], None], jobs: list[_Job]) -> None:
+def _do_all(work: Callable[[_Job], None], jobs: Iterator[_Job]) -> None:
     for job in jobs:
         work(job)
 
