@@ -1,16 +1,21 @@
 """Record what a model's parameters do at every training step, and slice it lazily by step and by token."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import errors
-from .check import Repair, check, repair
-from .compare import Comparison, compare
-from .export import export_safetensors
-from .finding import Finding
-from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors
 from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
 from .sink import MemorySink, NullSink, Sink
 from .spec import RunSpec, Series
+
+if TYPE_CHECKING:
+    from .checking import Repair, check, repair
+    from .comparison import Comparison, compare
+    from .export import export_safetensors
+    from .finding import Finding
+    from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors
 
 __all__ = [
     "Comparison",
@@ -37,3 +42,24 @@ __all__ = [
     "repair",
     "resume",
 ]
+
+_LATE = {
+    "checking": ("Repair", "check", "repair"),
+    "comparison": ("Comparison", "compare"),
+    "export": ("export_safetensors",),
+    "finding": ("Finding",),
+    "importing": ("Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors"),
+}
+"""Imported when they are first asked for: a trainer that records needs none of them."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATE.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(f".{module}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

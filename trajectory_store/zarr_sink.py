@@ -8,9 +8,8 @@ metadata, the manifest, each synced, and only then removes the segment.
 import os
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -27,6 +26,9 @@ from .spec import RunSpec
 from .whole_block import WholeBlock
 from .writer_lock import WriterLock
 from .zarr_metadata import zarr_metadata
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 MAX_WAITING_BLOCKS = 2
 """Complete blocks that may wait to be sealed; past that `append` waits, so that the journal stays bounded."""
@@ -65,7 +67,9 @@ class ZarrSink(SinkContext):
     what it could not seal stays in the journal and is tried again at the call after.
     """
 
-    def __init__(self, folder: Path, *, durability: str = "process", executor: Executor | None = None) -> None:
+    def __init__(self, folder: Path, *, durability: str = "process", executor: "Executor | None" = None) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # whoever only reads need not wait for it
+
         self._folder = folder
         self._sync = durability != "none"
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="trajectory-seal")

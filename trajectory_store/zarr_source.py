@@ -8,11 +8,10 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,9 @@ from .spec import RunSpec
 from .tile_cache import TileCache
 from .tiles import DecodedTile
 from .whole_block import WholeBlock
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 CACHE_BYTES = 128 << 20
 """Room for one block of the default size, so that reading step after step decodes each tile once."""
@@ -268,8 +270,10 @@ def _do_all(work: Callable[[_Job], None], jobs: Iterator[_Job]) -> None:
 
 
 @cache
-def _decoding_threads() -> tuple[ThreadPoolExecutor, int]:
+def _decoding_threads() -> "tuple[ThreadPoolExecutor, int]":
     """Threads beside the one that reads, and how many: one less than there are cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
     n_threads = max(1, (os.cpu_count() or 1) - 1)
     return ThreadPoolExecutor(n_threads, thread_name_prefix="trajectory-decode"), n_threads
 

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"check_memmap", "foreign_hdf5", "foreign_numpy", "memmap_sink", "memmap_source", "zarr_metadata", "zarr_source"},
     {"zarr_sink"},
     {"check_zarr", "run"},
-    {"check", "compare", "dataset", "export", "notebook", "recording", "reopening", "tensors"},
+    {"checking", "comparison", "dataset", "export", "notebook", "recording", "reopening", "tensors"},
     {"analysis", "importing"},
     {"report"},
     {"commands"},
@@ -136,13 +136,11 @@ def test_all_is_sorted_and_complete(package: object) -> None:
     exported = package.__all__
     assert exported == sorted(exported)
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    bound = {
-        alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if not (alias.asname or alias.name).startswith("_")
-    }
-    assert bound == set(exported)
+    relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    assert {alias.asname or alias.name for node in relative for alias in node.names} == set(exported)
+    assert dir(package) == exported
+    checked = {node.module: node for node in tree.body if isinstance(node, ast.If) for node in node.body}
+    late = {module: tuple(alias.name for alias in node.names) for module, node in checked.items()}
+    assert late == package._LATE
     for name in exported:
         assert getattr(package, name) is not None
