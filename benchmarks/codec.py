@@ -1,9 +1,10 @@
 """What the codec's choices cost and gain on a recording, block by block: python -m benchmarks.codec RUN [BLOCK …]
 
-Raw : stored of some tiles of each block, by other numbers of tokens a tile and by every way of coding them; then a bound
-for any entropy coder behind the same prediction: what the residuals take if each is coded in as many bits as
-it is surprising, alone (order 0), and knowing how close its prediction was to being rounded to the next value and
-how long the shared move is in units of the value's last place.
+Raw : stored of some tiles of each block, by other numbers of tokens a tile and by every way of coding them. Then what
+no entropy coder of one value after the other gets above behind the same prediction: each residual takes as many bits
+as it is surprising, by itself (order 0), and knowing how close its prediction was to being rounded to the next value
+and how long the shared move is in units of the value's last place. zstd does get above it where tokens repeat each
+other's residuals.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Whether AdamW's other series follow from the gradients: python -m benchmarks.optimizer RUN [STEP …]
 
 RUN recorded W, m, v and g and names its hyperparameters, as `trainer run --preset thimble-8` does. From the row before
-and this step's g (for W: m and v) each series is computed by torch's own bfloat16 operations, and the share of values that come
-out bit for bit is printed. Formulas: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2.
+and this step's g (for W: m and v) each series is computed by torch's own bfloat16 operations; printed is the share of
+values that come out bit for bit. Formulas: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2.
 """
 
 import sys
