@@ -26,6 +26,20 @@ def group_bytes(n_items: int) -> int:
     return -(-n_items // ITEMS_A_GROUP_BYTE)
 
 
+def zigzag(deltas: Items) -> Items:
+    """0, −1, 1, −2, … → 0, 1, 2, 3, …, so that small differences have few bits."""
+    signed = deltas.view(f"<i{deltas.itemsize}")
+    codes: Items = ((signed << 1) ^ (signed >> (deltas.itemsize * 8 - 1))).view(deltas.dtype)
+    return codes
+
+
+def unzigzag(codes: Items) -> Items:
+    """The inverse."""
+    signed = codes.view(f"<i{codes.itemsize}")
+    deltas: Items = (codes >> codes.dtype.type(1)) ^ (-(signed & 1)).view(codes.dtype)
+    return deltas
+
+
 def group_sizes(q: int, itemsize: int) -> list[int]:
     """The bytes of each group of a row, in order: a split lowest byte's, one for each further byte, the lowest byte."""
     return [*(q * width for _, width in GROUPS), *[8 * q] * itemsize]

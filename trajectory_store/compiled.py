@@ -26,17 +26,15 @@ _inlined: Callable[[_Loop], _Loop] = numba.njit(nogil=True, inline="always")
 
 
 @_compiled
-def encode(
-    patterns: Any, masks: Any, packed: Any, q: Any, with_motion: Any, estimates_moves: Any, splits_bytes: Any
-) -> Any:
-    """patterns (n, tokens, width) → masks (n) and the first bytes of `packed`, whose number is returned."""
+def encode(patterns: Any, masks: Any, packed: Any, moves: Any, q: Any, estimates_moves: Any, splits_bytes: Any) -> Any:
+    """patterns (n, tokens, width) → masks (n), moves (n, width) and the first bytes of `packed`: returns how many."""
     n, n_tokens, width = patterns.shape
     n_values = n_tokens * width
     item = patterns.dtype.type
     sign = item(patterns.itemsize * 8 - 1)
     rows = patterns.reshape(n, n_values)
     zigzag = np.zeros(8 * q, patterns.dtype)
-    moves, old_moves, values = np.zeros(width, np.uint16), np.zeros(width, np.uint16), np.zeros(width, np.float32)
+    values = np.zeros(width, np.float32)
     sums, counts = np.empty((2, width), np.float32), np.empty((2, width), np.uint32)
     written = 8 * q * patterns.itemsize
     masks[0] = _u16(((1 << patterns.itemsize) - 1) << 4)
@@ -47,25 +45,20 @@ def encode(
                 plane = (byte - 1) % patterns.itemsize  # the lowest byte comes last
                 packed[plane * 8 * q + i * n_tokens + token] = _u8(patterns[0, token, i] >> item(8 * byte))
     for t in range(1, n):
-        if _are_equal(rows[t], rows[t - 1]) and not _has_any(old_moves):
+        if _are_equal(rows[t], rows[t - 1]):
             masks[t] = _u16(0)
             continue
-        if estimates_moves and _estimate(patterns[t - 1], patterns[t], moves, values, sums, counts):
+        if estimates_moves and _estimate(patterns[t - 1], patterns[t], moves[t], values, sums, counts):
             for token in range(n_tokens):
                 was, now, out = patterns[t - 1, token], patterns[t, token], zigzag[token * width : (token + 1) * width]
                 for i in range(width):
-                    delta = item(now[i] - item(_predicted(was[i], moves[i], values[i])))
+                    delta = item(now[i] - item(_predicted(was[i], moves[t, i], values[i])))
                     out[i] = item(item(delta << item(1)) ^ item(item(0) - item(delta >> sign)))
         else:
             row, before = rows[t], rows[t - 1]
             for i in range(n_values):
                 delta = item(row[i] - before[i])
                 zigzag[i] = item(item(delta << item(1)) ^ item(item(0) - item(delta >> sign)))
-        if with_motion:
-            for i in range(width):
-                change = _u16(moves[i] - old_moves[i])
-                zigzag[n_values + i] = item(_u16(change << _u16(1)) ^ _u16(_u16(0) - _u16(change >> _u16(15))))
-                old_moves[i] = moves[i]
         masks[t], n_bytes = _pack(zigzag, packed[written:], q, splits_bytes)
         written += n_bytes
     return written
@@ -73,29 +66,17 @@ def encode(
 
 @_compiled
 def decode(
-    masks: Any,
-    packed: Any,
-    rows: Any,
-    stride: Any,
-    moves: Any,
-    n_tokens: Any,
-    q: Any,
-    start: Any,
-    stop: Any,
-    with_motion: Any,
+    masks: Any, packed: Any, moves: Any, rows: Any, stride: Any, n_tokens: Any, q: Any, start: Any, stop: Any
 ) -> Any:
     """Undo rows [start, stop), whose groups `packed` begins with; returns how many bytes they had.
 
-    rows: one axis, a row every `stride` items. Those before are done, and `moves` are those of the last of them.
+    rows: one axis, a row every `stride` items; those before are done.
     """
-    width = len(moves)
+    width = moves.shape[1]
     n_values = n_tokens * width
     item = rows.dtype.type
     zigzag, zigzag_is_clear = np.zeros(8 * q, rows.dtype), True
-    values, has_moves = np.zeros(width, np.float32), False
-    for i in range(width):
-        values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
-        has_moves |= moves[i] != _u16(0)
+    values = np.zeros(width, np.float32)
     read = 0
     if start == 0 and stop > 0:
         row = rows[:n_values]
@@ -114,24 +95,19 @@ def decode(
         if not (is_still and zigzag_is_clear):
             read += _unpack(masks[t], packed[read:], zigzag, q)
             zigzag_is_clear = is_still
-        if with_motion and not is_still:
-            has_moves = _undo_moves(zigzag[n_values : n_values + width], moves, values)
-        _undo(before, row, zigzag, moves, values, is_still, has_moves)
+        _undo(before, row, zigzag, moves[t], values, is_still)
     return read
 
 
 @_compiled
-def decode_tokens(
-    masks: Any, packed: Any, tokens: Any, n_tokens: Any, first_token: Any, q: Any, with_motion: Any
-) -> None:
+def decode_tokens(masks: Any, packed: Any, moves: Any, tokens: Any, n_tokens: Any, first_token: Any, q: Any) -> None:
     """The tokens from `first_token` on of the first rows, an eighth of them at most: tokens (rows, …, width)."""
     n_rows, n_wanted, width = tokens.shape
     item = tokens.dtype.type
-    n, first, n_values = n_wanted * width, first_token * width, n_tokens * width
+    n, first = n_wanted * width, first_token * width
     rows, by_row = tokens.reshape(n_rows * n), tokens.reshape(n_rows, n)
-    zigzag, move_zigzag = np.empty(n, tokens.dtype), np.empty(width if with_motion else 0, tokens.dtype)
-    places, move_places = _places(first, n, q), _places(n_values, len(move_zigzag), q)
-    moves, values, has_moves = np.zeros(width, np.uint16), np.zeros(width, np.float32), False
+    zigzag, values = np.empty(n, tokens.dtype), np.zeros(width, np.float32)
+    places = _places(first, n, q)
     for token in range(n_wanted):
         for i in range(width):
             merged = item(0)
@@ -142,50 +118,32 @@ def decode_tokens(
     read = 8 * q * tokens.itemsize
     for t in range(1, n_rows):
         was, now = np.uint64((t - 1) * n), np.uint64(t * n)  # of signed indices numba asks whether they are negative
-        if masks[t] == _u16(0) and not has_moves:
+        if masks[t] == _u16(0) and not _has_any(moves[t]):
             for i in range(n):
                 rows[now + np.uint64(i)] = rows[was + np.uint64(i)]
             continue
         for i in range(n):
             zigzag[i] = item(0)
-        for i in range(len(move_zigzag)):
-            move_zigzag[i] = item(0)
         for group in range(4):
             if masks[t] & _u16(_u16(1) << _u16(group)):
                 _add_group(packed, read, zigzag, places[group], group)
-                _add_group(packed, read, move_zigzag, move_places[group], group)
                 read += q * _WIDTHS[group]
         for byte in range(1, tokens.itemsize + 1):
             if masks[t] & _u16(_u16(8) << _u16(byte)):
                 shift = item(8 * byte if byte < tokens.itemsize else 0)
                 _add_bits(zigzag, packed[read + first : read + first + n], _u8(0), item(0xFF), shift)
-                start = read + n_values
-                _add_bits(move_zigzag, packed[start : start + len(move_zigzag)], _u8(0), item(0xFF), shift)
                 read += 8 * q
-        if with_motion:
-            has_moves = _undo_moves(move_zigzag, moves, values)
-        _undo(by_row[t - 1], by_row[t], zigzag, moves, values, False, has_moves)
+        _undo(by_row[t - 1], by_row[t], zigzag, moves[t], values, False)
 
 
 @_inlined
-def _undo_moves(zigzag: Any, moves: Any, values: Any) -> Any:
-    """Bring `moves` and their `values` from the row before to this one; whether there are any."""
-    item = zigzag.dtype.type
-    has_moves = False
-    for i in range(len(moves)):
-        change = item(item(zigzag[i] >> item(1)) ^ item(item(0) - item(zigzag[i] & item(1))))
-        moves[i] = _u16(moves[i] + _u16(change))
-        values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
-        has_moves |= moves[i] != _u16(0)
-    return has_moves
-
-
-@_inlined
-def _undo(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, is_still: Any, has_moves: Any) -> None:
-    """Fill `row`, some tokens side by side, from the row before."""
+def _undo(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, is_still: Any) -> None:
+    """Fill `row`, some tokens side by side, from the row before; `values` is room for those of its moves."""
     item = row.dtype.type
     width = len(moves)
-    if has_moves:
+    if _has_any(moves):
+        for i in range(width):
+            values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
         for at in range(0, len(row), width):
             was, now, code = before[at : at + width], row[at : at + width], zigzag[at : at + width]
             for i in range(width):

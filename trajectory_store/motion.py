@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import bit_planes
 from .bf16 import to_float32
 
 Bits = npt.NDArray[np.uint16]
 
+MOVE_BYTES = 2
 FIRST_USABLE = 32
 N_USABLE = 223
 """Exponents 32 to 254: magnitudes from 2^−95 on, infinities and NaN left out."""
@@ -53,6 +55,24 @@ def estimate(before: Bits, after: Bits) -> Bits:
     found[~_is_usable(found)] = 0
     n_hits = (predict(before, found[:, None]) == after).sum(axis=1)
     moves[active] = np.where(n_hits > n_unchanged, found, np.uint16(0))
+    return moves
+
+
+def pack(moves: Bits) -> npt.NDArray[np.uint8]:
+    """The changes of moves (n, width), zigzag-mapped, all high bytes first; nothing where every move is 0."""
+    if not moves.any():
+        return np.empty(0, dtype=np.uint8)
+    changes = bit_planes.zigzag(np.diff(moves, axis=0, prepend=np.uint16(0)))
+    return np.concatenate([(changes >> np.uint16(8)).astype(np.uint8), changes.astype(np.uint8)], axis=None)
+
+
+def unpack(packed: npt.NDArray[np.uint8], n: int, width: int) -> Bits:
+    """The inverse, shape (n, width)."""
+    moves = np.zeros((n, width), dtype="<u2")
+    if len(packed):
+        high, low = packed.reshape(2, n, width)
+        changes = bit_planes.unzigzag(high.astype("<u2") << np.uint16(8) | low)
+        np.cumsum(changes, axis=0, dtype=np.uint16, out=moves)
     return moves
 
 

@@ -3,7 +3,7 @@
 Knows bytes, not files; layout: docs/format.md, "Temporal delta". Row 0 is kept, byte planes with its tokens last.
 Row t becomes the wrap-around difference of its bit patterns to a prediction, zigzag-mapped (0, −1, 1, −2, … →
 0, 1, 2, 3, …) so that small differences have few bits. The prediction is row t − 1; with motion, which is for bfloat16
-only, it is row t − 1 moved by what its tokens share (`motion`), and the moves are stored behind the row.
+only, it is row t − 1 moved by what its tokens share (`motion`), and the moves are stored behind all rows.
 Lossless for every bit pattern of every item size.
 """
 
@@ -56,8 +56,8 @@ class Geometry:
 
     @cached_property
     def q(self) -> int:
-        """A row has 8q items: its values, its moves, and zeros."""
-        return bit_planes.group_bytes(self.n_values + (self.width if self.with_motion else 0))
+        """A row has 8q items: its values, and zeros."""
+        return bit_planes.group_bytes(self.n_values)
 
     @cached_property
     def first_row_bytes(self) -> int:
@@ -65,9 +65,15 @@ class Geometry:
         return bit_planes.ITEMS_A_GROUP_BYTE * self.q * self.itemsize
 
     @cached_property
+    def move_bytes(self) -> int:
+        """Bytes of the moves of all rows, where they have any."""
+        return self.shape[0] * self.width * motion.MOVE_BYTES if self.with_motion else 0
+
+    @cached_property
     def most_bytes(self) -> int:
         """What the tile can take encoded, at most."""
-        return self.shape[0] * (_MASK_BYTES + self.first_row_bytes)  # a writer splits the lowest byte, or does not
+        # A writer splits the lowest byte, or does not.
+        return self.shape[0] * (_MASK_BYTES + self.first_row_bytes) + self.move_bytes
 
 
 geometry_of = cache(Geometry)
@@ -122,9 +128,10 @@ def _best_way(patterns: Patterns, geometry: Geometry, likely: Bytes) -> Way:
 def _first_rows(encoded: Bytes, geometry: Geometry) -> Bytes:
     """The rows of the sample, as they would be coded alone."""
     masks, packed = _parts(encoded, geometry.shape[0])
+    n_bytes = np.cumsum(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize))
     masks = masks[:_SAMPLE_ROWS]
-    n_bytes = int(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize).sum())
-    return np.concatenate([masks.view(np.uint8), packed[:n_bytes]])
+    moves = motion.unpack(packed[n_bytes[-1] :], geometry.shape[0], geometry.width)[: len(masks)]
+    return np.concatenate([masks.view(np.uint8), packed[: n_bytes[len(masks) - 1]], motion.pack(moves)])
 
 
 def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
@@ -132,11 +139,12 @@ def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
     if kernels is None:
         return _encode_by_numpy(patterns, geometry, way)
     encoded = buffers.take(geometry.most_bytes)
-    n_bytes = kernels.encode(
-        *(patterns, *_parts(encoded, len(patterns)), geometry.q),
-        *(geometry.with_motion, way.estimates_moves, way.splits_bytes),
-    )
-    return encoded[: _MASK_BYTES * len(patterns) + n_bytes]
+    moves = np.zeros((len(patterns), geometry.width), dtype=np.uint16)
+    masks, packed = _parts(encoded, len(patterns))
+    n_bytes = kernels.encode(patterns, masks, packed, moves, geometry.q, way.estimates_moves, way.splits_bytes)
+    stored_moves = motion.pack(moves)
+    packed[n_bytes : n_bytes + len(stored_moves)] = stored_moves
+    return encoded[: masks.nbytes + n_bytes + len(stored_moves)]
 
 
 def _parts(encoded: Bytes, n_rows: int) -> tuple[npt.NDArray[np.uint16], Bytes]:
@@ -148,31 +156,21 @@ def _parts(encoded: Bytes, n_rows: int) -> tuple[npt.NDArray[np.uint16], Bytes]:
 def _encode_by_numpy(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
     n, n_values, itemsize = len(patterns), geometry.n_values, geometry.itemsize
     zigzag = np.zeros((n - 1, bit_planes.ITEMS_A_GROUP_BYTE * geometry.q), dtype=patterns.dtype)
+    moves = np.zeros((n, geometry.width), dtype=np.uint16)
     before, after = patterns[:-1], patterns[1:]
     if way.estimates_moves:
-        moves = motion.estimate(before, after)
-        zigzag[:, n_values : n_values + geometry.width] = _zigzag(np.diff(moves, axis=0, prepend=np.uint16(0)))
+        moves[1:] = motion.estimate(before, after)
         before = before.copy()
-        for row in np.flatnonzero(moves.any(axis=1)):
-            before[row] = motion.predict(before[row], moves[row])
-    zigzag[:, :n_values] = _zigzag(after - before).reshape(n - 1, n_values)
+        for row in np.flatnonzero(moves[1:].any(axis=1)):
+            before[row] = motion.predict(before[row], moves[row + 1])
+    zigzag[:, :n_values] = bit_planes.zigzag(after - before).reshape(n - 1, n_values)
     masks, packed = bit_planes.pack(zigzag, is_split=way.splits_bytes)
     first_mask = np.array([bit_planes.whole_bytes(itemsize)], dtype="<u2")
     first = np.zeros((itemsize, bit_planes.ITEMS_A_GROUP_BYTE * geometry.q), dtype=np.uint8)
     first[:, :n_values] = np.roll(patterns[0].T.reshape(-1, 1).view(np.uint8).T, -1, axis=0)
-    return np.concatenate([first_mask.view(np.uint8), masks.view(np.uint8), first.reshape(-1), packed])
-
-
-def _zigzag(deltas: Patterns) -> Patterns:
-    signed = deltas.view(f"<i{deltas.itemsize}")
-    zigzag: Patterns = ((signed << 1) ^ (signed >> (deltas.itemsize * 8 - 1))).view(deltas.dtype)
-    return zigzag
-
-
-def _unzigzag(zigzag: Patterns) -> Patterns:
-    signed = zigzag.view(f"<i{zigzag.itemsize}")
-    deltas: Patterns = (zigzag >> zigzag.dtype.type(1)) ^ (-(signed & 1)).view(zigzag.dtype)
-    return deltas
+    return np.concatenate(
+        [first_mask.view(np.uint8), masks.view(np.uint8), first.reshape(-1), packed, motion.pack(moves)]
+    )
 
 
 def decode(encoded: Bytes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool = False) -> Patterns:
@@ -197,8 +195,9 @@ class Decoder:
         if self._masks.max() > bit_planes.all_groups(geometry.itemsize) or self._masks[0] != first_mask:
             raise ValueError("the masks name groups that there are not, or not those of the first row")
         n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
-        if n_bytes != len(self._packed):
-            raise ValueError(f"{len(self._packed):,} bytes of rows where the masks tell {n_bytes:,}")
+        if len(self._packed) - n_bytes not in (0, geometry.move_bytes):
+            raise ValueError(f"{len(self._packed):,} bytes of rows and moves where the masks tell {n_bytes:,} of rows")
+        self._moves = motion.unpack(self._packed[n_bytes:], shape[0], geometry.width)
         self._done: _Rows | None = None  # once rows are asked for
         self._lock = threading.Lock()
 
@@ -219,14 +218,14 @@ class Decoder:
             kernels = kernels_for(geometry.itemsize, some.nbytes)
             if kernels is not None:
                 kernels.decode_tokens(
-                    self._masks, self._packed, some, geometry.n_tokens, tokens.start, geometry.q, geometry.with_motion
+                    self._masks, self._packed, self._moves, some, geometry.n_tokens, tokens.start, geometry.q
                 )
                 return some.view(self._dtype).reshape(stop, -1, *geometry.shape[2:])
         with self._lock:
             if self._done is None:
                 memory = buffers.take(math.prod(geometry.shape) * geometry.itemsize)
                 patterns = memory.view(f"<u{geometry.itemsize}").reshape(geometry.shape[0], geometry.n_values)
-                self._done = _Rows(self._masks, self._packed, geometry, patterns)
+                self._done = _Rows(self._masks, self._packed, self._moves, geometry, patterns)
             self._done.go_on(stop)
         values = self._done.patterns[:stop].view(self._dtype).reshape(stop, *geometry.shape[1:])
         return values if tokens is None else values[:, tokens]
@@ -238,16 +237,22 @@ class Decoder:
         """
         patterns = target.view(f"<u{self._geometry.itemsize}").reshape(len(target), self._geometry.n_values)
         assert patterns.base is not None, "the target's tokens do not lie side by side"
-        _Rows(self._masks, self._packed, self._geometry, patterns).go_on(len(target))
+        _Rows(self._masks, self._packed, self._moves, self._geometry, patterns).go_on(len(target))
 
 
 class _Rows:
     """Rows being undone into `patterns`, shape (n, values), rows of a larger array perhaps, and how far that went."""
 
-    def __init__(self, masks: npt.NDArray[np.uint16], packed: Bytes, geometry: Geometry, patterns: Patterns) -> None:
+    def __init__(
+        self,
+        masks: npt.NDArray[np.uint16],
+        packed: Bytes,
+        moves: Patterns,
+        geometry: Geometry,
+        patterns: Patterns,
+    ) -> None:
         self.patterns = patterns
-        self._masks, self._packed, self._geometry = masks, packed, geometry
-        self._moves = np.zeros(geometry.width, dtype=np.uint16)
+        self._masks, self._packed, self._moves, self._geometry = masks, packed, moves, geometry
         self._n_done = 0
         self._n_read = 0  # bytes of `packed`
 
@@ -262,8 +267,8 @@ class _Rows:
             stride = patterns.strides[0] // geometry.itemsize
             flat = as_strided(patterns, ((len(patterns) - 1) * stride + geometry.n_values,), (geometry.itemsize,))
             self._n_read += kernels.decode(
-                *(self._masks, self._packed[self._n_read :], flat, stride, self._moves),
-                *(geometry.n_tokens, geometry.q, start, stop, geometry.with_motion),
+                *(self._masks, self._packed[self._n_read :], self._moves, flat, stride),
+                *(geometry.n_tokens, geometry.q, start, stop),
             )
             return
         if start == 0:
@@ -273,7 +278,14 @@ class _Rows:
         n_bytes = int(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize).sum())
         packed = self._packed[self._n_read : self._n_read + n_bytes]
         self._n_read += n_bytes
-        _decode(bit_planes.unpack(masks, packed, geometry.q, patterns.dtype), patterns, self._moves, geometry, start)
+        zigzag = bit_planes.unpack(masks, packed, geometry.q, patterns.dtype)
+        deltas = bit_planes.unzigzag(zigzag)[:, : geometry.n_values]
+        for row, delta in enumerate(deltas, start):  # 17 times faster than np.cumsum(axis=0)
+            predicted = patterns[row - 1]
+            if self._moves[row].any():
+                before = predicted.reshape(geometry.n_tokens, geometry.width)
+                predicted = motion.predict(before, self._moves[row]).reshape(-1)
+            np.add(predicted, delta, out=patterns[row])
 
 
 def _are_few(tokens: slice, geometry: Geometry) -> bool:
@@ -284,17 +296,3 @@ def _decode_first(packed: Bytes, row: Patterns, geometry: Geometry) -> None:
     by_byte = np.roll(packed.reshape(geometry.itemsize, -1), 1, axis=0)[:, : geometry.n_values]
     tokens_last = np.ascontiguousarray(by_byte.T).view(row.dtype).reshape(geometry.width, geometry.n_tokens)
     row[:] = tokens_last.T.reshape(-1)
-
-
-def _decode(zigzag: Patterns, patterns: Patterns, moves: Patterns, geometry: Geometry, start: int) -> None:
-    """Undo the rows from `start` on, of which `zigzag` has the items, on top of those before; `moves` go along."""
-    n_values = geometry.n_values
-    deltas = _unzigzag(zigzag)
-    for row, delta in enumerate(deltas, start):  # 17 times faster than np.cumsum(axis=0)
-        predicted = patterns[row - 1]
-        if geometry.with_motion:
-            moves += delta[n_values : n_values + geometry.width]
-            if moves.any():
-                before = predicted.reshape(geometry.n_tokens, geometry.width)
-                predicted = motion.predict(before, moves).reshape(-1)
-        np.add(predicted, delta[:n_values], out=patterns[row])

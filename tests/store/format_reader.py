@@ -105,25 +105,29 @@ def sealed(run, m, name, series, n_rows):
 def decode_temporal(payload, shape, dtype, motion):
     k, (n_rows, n_tokens) = dtype.itemsize, (shape if len(shape) > 1 else (*shape, 1))[:2]
     width = int(np.prod(shape[2:], dtype=int))
-    n_values, n_moves = n_tokens * width, width if motion else 0
-    q = -(-(n_values + n_moves) // 8)
+    n_values = n_tokens * width
+    q = -(-n_values // 8)
     content = np.frombuffer(zstd.decompress(payload), "u1")
     masks, at = content[: 2 * n_rows].view("<u2"), 2 * n_rows + 8 * q * k
     assert masks[0] == ((1 << k) - 1) << 4
     first, _ = unpacked(content, 2 * n_rows, int(masks[0]), q, k)
     x = np.empty((n_rows, n_values), "u8")
     x[0] = first[:n_values].reshape(width, n_tokens).T.reshape(-1)
-    moves = np.zeros(n_moves, "u2")
     top = np.uint64(2 ** (8 * k) - 1)
+    rows = []
     for t in range(1, n_rows):
         z, at = unpacked(content, at, int(masks[t]), q, k)
-        d = (z >> np.uint64(1)) ^ np.where(z & np.uint64(1), top, np.uint64(0))
-        predicted = x[t - 1]
-        if motion:
-            moves = moves + d[n_values : n_values + n_moves].astype("u2")
-            predicted = moved(predicted.astype("u2"), np.tile(moves, n_tokens)).astype("u8")
+        rows.append((z >> np.uint64(1)) ^ np.where(z & np.uint64(1), top, np.uint64(0)))
+    moves = np.zeros((n_rows, width), "u2")
+    if at < len(content):
+        assert motion
+        assert len(content) - at == 2 * moves.size
+        high, low = content[at:].astype("u2").reshape(2, n_rows, width)
+        z = high << 8 | low
+        moves = np.cumsum((z >> 1) ^ np.where(z & 1, np.uint16(0xFFFF), np.uint16(0)), axis=0, dtype="u2")
+    for t, d in enumerate(rows, 1):
+        predicted = moved(x[t - 1].astype("u2"), np.tile(moves[t], n_tokens)).astype("u8") if motion else x[t - 1]
         x[t] = (predicted + d[:n_values]) & top
-    assert at == len(content)
     return x.astype(f"<u{k}").view(dtype).reshape(shape)
 
 

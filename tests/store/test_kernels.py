@@ -78,7 +78,7 @@ def test_rows_decoded_in_parts_by_either_are_the_rows(
 def test_any_bytes_decode_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that nobody encoded, whose moves are any pattern, give the same rows either way."""
     shape = (40, 16, 5)
-    encoded = any_encoded(shape, with_motion=True, seed=0)
+    encoded = any_encoded(shape, with_motion=True, seed=1)
     compiled = temporal.decode(encoded, shape, "<u2", with_motion=True)
     monkeypatch.setattr(kernels, "WARM_UP_BYTES", 1 << 60)
     assert np.array_equal(temporal.decode(encoded, shape, "<u2", with_motion=True), compiled)

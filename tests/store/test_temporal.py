@@ -114,7 +114,7 @@ def test_the_worked_examples_of_the_format() -> None:
         coded = temporal._encode(rows[:, :, None], geometry, temporal.Way(False, is_split))
         assert coded.tobytes() == bytes.fromhex("".join(expected))
     rows = np.array([[0x3C00, 0x3D00], [0x3C40, 0x3D10]], dtype="<u2")
-    expected = "30001000", "3c3d000000000000 0000000000000000", "0000770000000000"
+    expected = "30000000", "3c3d000000000000 0000000000000000", "00770000"
     geometry = temporal.geometry_of(rows.shape, 2, True)
     coded = temporal._encode(rows[:, :, None], geometry, temporal.Way(True, True))
     assert coded.tobytes() == bytes.fromhex("".join(expected))
@@ -144,6 +144,7 @@ def any_encoded(shape: tuple[int, ...], *, with_motion: bool, seed: int) -> np.n
     masks = rng.integers(0, bit_planes.all_groups(2) + 1, shape[0]).astype("<u2")
     masks[0] = bit_planes.whole_bytes(2)
     n_bytes = int(bit_planes.row_bytes(masks, geometry.q, 2).sum())
+    n_bytes += geometry.move_bytes if seed % 2 else 0
     return np.concatenate([masks.view(np.uint8), rng.integers(0, 256, n_bytes, dtype=np.uint8)])
 
 
