@@ -44,7 +44,6 @@ def write(exported: Path, folder: Path, n_rows: int, step_interval_s: float) -> 
         "append_mean_ms": float(waits.mean()) * 1e3,
         "append_median_ms": float(np.median(waits)) * 1e3,
         "append_p99_ms": float(np.percentile(waits, 99)) * 1e3,
-        "waited_for_sealing_s": sink.waited_s,
     }
 
 
