@@ -91,7 +91,8 @@ def main() -> None:
     with ts.open(Path(sys.argv[1])) as run:
         series = run["W"]
         n_steps = series.block_rows
-        blocks = [int(block) for block in sys.argv[2:]] or range(-(-len(series) // n_steps))
+        n_blocks = -(-(len(series) - 1) // n_steps)  # a block of one row has no moves
+        blocks = [int(block) for block in sys.argv[2:]] or range(n_blocks)
         columns = [f"{n} tokens" for n in TILE_TOKENS] + list(WAYS) + ["bound, order 0", "bound, in context"]
         print("| block | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
         for block in blocks:

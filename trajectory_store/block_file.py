@@ -15,8 +15,8 @@ from .tiles import DecodedTile
 from .whole_block import WholeBlock
 
 SMALL_BLOCK_BYTES = 1 << 14
-"""A file up to this size is verified as a whole. A larger one is told by its size and its index: two blocks of as many
-chunks that compress to the same sizes each are past bad luck, except where nothing compresses."""
+"""A file up to this size, or of one chunk, is verified as a whole. Any other is told by its size and its index: two
+blocks of as many chunks that compress to the same sizes each are past bad luck, except where nothing compresses."""
 
 
 class BlockFile:
@@ -36,7 +36,7 @@ class BlockFile:
         if not is_another:
             self._index = parse_index(*self._place, data, n_bytes)
             is_another = index_crc32c(data) != committed.index_crc32c
-        if not is_another and n_bytes <= SMALL_BLOCK_BYTES:
+        if not is_another and (n_bytes <= SMALL_BLOCK_BYTES or layout.n_tiles == 1):
             whole = WholeBlock(*self._place)
             is_another = whole.committed != committed and not any(whole.flaws())
         if is_another:

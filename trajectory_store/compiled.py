@@ -27,7 +27,10 @@ _inlined: Callable[[_Loop], _Loop] = numba.njit(nogil=True, inline="always")
 
 @_compiled
 def encode(patterns: Any, masks: Any, packed: Any, moves: Any, q: Any, estimates_moves: Any, splits_bytes: Any) -> Any:
-    """patterns (n, tokens, width) → masks (n), moves (n, width) and the first bytes of `packed`: returns how many."""
+    """patterns (n, tokens, width) → masks (n), moves (n, width) and the first bytes of `packed`: returns how many.
+
+    `moves` may be empty where none are estimated.
+    """
     n, n_tokens, width = patterns.shape
     n_values = n_tokens * width
     item = patterns.dtype.type
@@ -70,13 +73,13 @@ def decode(
 ) -> Any:
     """Undo rows [start, stop), whose groups `packed` begins with; returns how many bytes they had.
 
-    rows: one axis, a row every `stride` items; those before are done.
+    rows: one axis, a row every `stride` items; those before are done. `moves` may be empty.
     """
     width = moves.shape[1]
     n_values = n_tokens * width
     item = rows.dtype.type
     zigzag, zigzag_is_clear = np.zeros(8 * q, rows.dtype), True
-    values = np.zeros(width, np.float32)
+    nothing, values = np.zeros(width, np.uint16), np.zeros(width, np.float32)
     read = 0
     if start == 0 and stop > 0:
         row = rows[:n_values]
@@ -95,7 +98,8 @@ def decode(
         if not (is_still and zigzag_is_clear):
             read += _unpack(masks[t], packed[read:], zigzag, q)
             zigzag_is_clear = is_still
-        _undo(before, row, zigzag, moves[t], values, is_still)
+        has_moves = t < len(moves) and _has_any(moves[t])
+        _undo(before, row, zigzag, moves[t] if has_moves else nothing, values, has_moves, is_still)
     return read
 
 
@@ -106,7 +110,7 @@ def decode_tokens(masks: Any, packed: Any, moves: Any, tokens: Any, n_tokens: An
     item = tokens.dtype.type
     n, first = n_wanted * width, first_token * width
     rows, by_row = tokens.reshape(n_rows * n), tokens.reshape(n_rows, n)
-    zigzag, values = np.empty(n, tokens.dtype), np.zeros(width, np.float32)
+    zigzag, nothing, values = np.empty(n, tokens.dtype), np.zeros(width, np.uint16), np.zeros(width, np.float32)
     places = _places(first, n, q)
     for token in range(n_wanted):
         for i in range(width):
@@ -118,7 +122,8 @@ def decode_tokens(masks: Any, packed: Any, moves: Any, tokens: Any, n_tokens: An
     read = 8 * q * tokens.itemsize
     for t in range(1, n_rows):
         was, now = np.uint64((t - 1) * n), np.uint64(t * n)  # of signed indices numba asks whether they are negative
-        if masks[t] == _u16(0) and not _has_any(moves[t]):
+        has_moves = t < len(moves) and _has_any(moves[t])
+        if masks[t] == _u16(0) and not has_moves:
             for i in range(n):
                 rows[now + np.uint64(i)] = rows[was + np.uint64(i)]
             continue
@@ -133,15 +138,15 @@ def decode_tokens(masks: Any, packed: Any, moves: Any, tokens: Any, n_tokens: An
                 shift = item(8 * byte if byte < tokens.itemsize else 0)
                 _add_bits(zigzag, packed[read + first : read + first + n], _u8(0), item(0xFF), shift)
                 read += 8 * q
-        _undo(by_row[t - 1], by_row[t], zigzag, moves[t], values, False)
+        _undo(by_row[t - 1], by_row[t], zigzag, moves[t] if has_moves else nothing, values, has_moves, False)
 
 
 @_inlined
-def _undo(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, is_still: Any) -> None:
+def _undo(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, has_moves: Any, is_still: Any) -> None:
     """Fill `row`, some tokens side by side, from the row before; `values` is room for those of its moves."""
     item = row.dtype.type
     width = len(moves)
-    if _has_any(moves):
+    if has_moves:
         for i in range(width):
             values[i] = _value(moves[i]) if _is_usable(moves[i]) else _f32(0)
         for at in range(0, len(row), width):

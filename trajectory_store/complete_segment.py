@@ -26,9 +26,8 @@ class CompleteSegment:
         self._entries = entries
         with files.storage_errors("read", path):
             n_bytes = path.stat().st_size
-            if n_bytes:
-                # Nothing is written to it, but what is mapped read-only is of another type to the compiled loops.
-                self._mapped = np.memmap(path, dtype=np.uint8, mode="c").view(np.ndarray)
+            if n_bytes:  # nothing cannot be mapped
+                self._mapped = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         for step, offset, _, head, _ in entries:
             is_there = offset + head.n_bytes <= n_bytes
             rows = head.rows.items()
@@ -52,7 +51,7 @@ class CompleteSegment:
             stride = starts[1] - starts[0] if len(starts) > 1 else 0
             n = next((i for i in range(1, len(starts)) if starts[i] - starts[i - 1] != stride), len(starts))
             first = self._bytes(starts[0], name).view(series.storage_dtype).reshape(series.shape)
-            spans.append(as_strided(first, (n, *series.shape), (stride, *first.strides)))
+            spans.append(as_strided(first, (n, *series.shape), (stride, *first.strides), writeable=False))
             starts = starts[n:]
         return spans
 

@@ -67,13 +67,12 @@ def pack(moves: Bits) -> npt.NDArray[np.uint8]:
 
 
 def unpack(packed: npt.NDArray[np.uint8], n: int, width: int) -> Bits:
-    """The inverse, shape (n, width)."""
-    moves = np.zeros((n, width), dtype="<u2")
-    if len(packed):
-        high, low = packed.reshape(2, n, width)
-        changes = bit_planes.unzigzag(high.astype("<u2") << np.uint16(8) | low)
-        np.cumsum(changes, axis=0, dtype=np.uint16, out=moves)
-    return moves
+    """The inverse, shape (n, width), or (0, width) of nothing."""
+    if len(packed) == 0:
+        return np.empty((0, width), dtype="<u2")
+    high, low = packed.reshape(2, n, width)
+    changes = bit_planes.unzigzag(high.astype("<u2") << np.uint16(8) | low)
+    return np.cumsum(changes, axis=0, dtype=np.uint16)
 
 
 def _weighted_mean(before: Bits, after: Bits) -> Bits:

@@ -139,7 +139,7 @@ def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
     if kernels is None:
         return _encode_by_numpy(patterns, geometry, way)
     encoded = buffers.take(geometry.most_bytes)
-    moves = np.zeros((len(patterns), geometry.width), dtype=np.uint16)
+    moves = np.zeros((len(patterns) if way.estimates_moves else 0, geometry.width), dtype=np.uint16)
     masks, packed = _parts(encoded, len(patterns))
     n_bytes = kernels.encode(patterns, masks, packed, moves, geometry.q, way.estimates_moves, way.splits_bytes)
     stored_moves = motion.pack(moves)
@@ -282,7 +282,7 @@ class _Rows:
         deltas = bit_planes.unzigzag(zigzag)[:, : geometry.n_values]
         for row, delta in enumerate(deltas, start):  # 17 times faster than np.cumsum(axis=0)
             predicted = patterns[row - 1]
-            if self._moves[row].any():
+            if row < len(self._moves) and self._moves[row].any():
                 before = predicted.reshape(geometry.n_tokens, geometry.width)
                 predicted = motion.predict(before, self._moves[row]).reshape(-1)
             np.add(predicted, delta, out=patterns[row])

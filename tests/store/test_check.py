@@ -15,6 +15,7 @@ from contracts import BLOCK_STEPS, STEPS, bits, record, values
 
 import trajectory_store as ts
 from trajectory_store import journal
+from trajectory_store.block_file import SMALL_BLOCK_BYTES
 from trajectory_store.commands.check import command
 from trajectory_store.errors import DamageError, RunLockedError, RunNotFoundError, TrajectoryError
 
@@ -406,6 +407,21 @@ def test_sound_files_of_one_size_are_told_apart(tmp_path: Path) -> None:
             run["x"][4]
         with pytest.raises(DamageError, match="checksum"):
             run.static["ids"]
+
+
+def test_a_block_of_one_chunk_is_told_apart_however_large(tmp_path: Path) -> None:
+    """Its index says no more than its size, and random bits of one shape take the same."""
+    for seed, name in enumerate(("one", "other")):
+        rows = np.random.default_rng(seed).integers(0, 1 << 16, (256, 64), dtype=np.uint16)
+        with ts.create(tmp_path / name, {"x": ts.Series((64,), "uint16")}, steps=257) as sink:
+            for step, row in enumerate((*rows, rows[0])):
+                sink.append(step, x=row)
+    block = "x/c/0/0"
+    assert (tmp_path / "one" / block).stat().st_size > SMALL_BLOCK_BYTES
+    assert (tmp_path / "one" / block).stat().st_size == (tmp_path / "other" / block).stat().st_size
+    shutil.copyfile(tmp_path / "other" / block, tmp_path / "one" / block)
+    with ts.open(tmp_path / "one") as run, pytest.raises(DamageError, match="not the file that the manifest commits"):
+        run["x"][4]
 
 
 def test_a_last_block_that_grows_by_no_byte_is_read_again(tmp_path: Path) -> None:

@@ -179,6 +179,22 @@ def test_frames_that_changed_before_they_are_sealed_are_not_sealed(folder: Path)
             CompleteSegment(path, SPEC, entries)
 
 
+def test_a_block_whose_frames_changed_is_not_committed(tmp_path: Path) -> None:
+    """Closing says so, and what the journal had stays where it was."""
+    sink = contracts.create(tmp_path / "run", "zarr")
+    for step in range(BLOCK_STEPS - 1):
+        sink.append(step, **values(step))
+    path = journal.segment_path(tmp_path / "run" / "journal", 0)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match=f"changed on disk at step {BLOCK_STEPS - 2}"):
+        sink.close()
+    assert path.read_bytes() == data
+    with ts.open(tmp_path / "run") as run:
+        assert contracts.recorded_steps(run) == BLOCK_STEPS - 2
+
+
 def test_other_files_in_the_folder_are_not_segments(folder: Path) -> None:
     for name in ("notes", "1", "00000000000a", "0000000000001"):
         (folder / name).write_text("x")
