@@ -20,8 +20,8 @@ from .config import Config
 _MOVING_STEPS = 256
 _RATIOS = {"W": (5.5, 40.0), "m": (4.5, 8.0), "v": (5.5, 15.0), "g": (2.5, 2.5)}
 _TRAINING_BYTES_PER_LOGIT = 16  # peak over a step, measured at 13 on the CPU with batches of 8 and 32
-_BLOCK_STEPS = 256  # of the store, which also bounds a block's bytes
-_BLOCK_BYTES = 128 << 20
+_BLOCK_STEPS, _LEAST_BLOCK_STEPS = 256, 32  # of the store, which also bounds a block's bytes
+_BLOCK_BYTES, _LARGEST_BLOCK_BYTES = 128 << 20, 512 << 20
 _JOURNAL_BLOCKS = 2  # one being filled and one being encoded
 _BLOCKS_IN_MEMORY = 3  # one being filled, one being encoded, its chunks
 _BASE_BYTES = 400_000_000  # Python, torch and the tokenizer
@@ -90,7 +90,8 @@ def estimate(
     disk_bytes = raw_bytes if backend == "memmap" else sum(_stored(name, size, frames) for name, size in rows.items())
     frame_bytes = sum(rows.values())
     logits = config.batch_size * config.seq_len * config.vocab_size
-    block_bytes = min(_BLOCK_STEPS * frame_bytes, _BLOCK_BYTES)
+    wide_bytes = min(_LEAST_BLOCK_STEPS * frame_bytes, _LARGEST_BLOCK_BYTES)
+    block_bytes = min(_BLOCK_STEPS * frame_bytes, max(_BLOCK_BYTES, wide_bytes))
     memory_bytes = _BASE_BYTES + _BLOCKS_IN_MEMORY * block_bytes
     if device != "cuda":  # there the step's own memory is the device's
         memory_bytes += _TRAINING_BYTES_PER_LOGIT * logits

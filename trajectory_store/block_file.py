@@ -5,7 +5,6 @@ at any time, is read at once instead (`whole_block`).
 """
 
 import os
-import weakref
 from pathlib import Path
 
 from . import files
@@ -24,12 +23,11 @@ class BlockFile:
 
     def __init__(self, run_folder: Path, layout: Layout, block: int, committed: Block) -> None:
         self._place = (run_folder, layout, block)
+        self._descriptor = -1
         try:
-            file = files.open_plain(layout.block_path(run_folder, block))
+            self._descriptor = files.open_plain_descriptor(layout.block_path(run_folder, block))
         except OSError as error:
             raise damaged(*self._place, f"the file cannot be read: {error.strerror}") from error
-        self._finalizer = weakref.finalize(self, file.close)
-        self._descriptor = file.fileno()
         n_bytes = os.fstat(self._descriptor).st_size
         data = os.pread(self._descriptor, layout.index_bytes, max(0, n_bytes - layout.index_bytes))
         is_another = n_bytes != committed.n_bytes
@@ -41,6 +39,10 @@ class BlockFile:
             is_another = whole.committed != committed and not any(whole.flaws())
         if is_another:
             raise _not_committed(*self._place, layout.block_rows)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def tile(self, tile: int) -> DecodedTile:
         """One tile decompressed; DamageError names the file, the steps and the tokens."""

@@ -23,12 +23,19 @@ from .spec import Series
 from .tiles import DecodedTile, TileCodec, codec_for
 
 BLOCK_BYTES = 128 << 20
-"""What a block may take uncompressed, at most: it bounds the memory of every reader."""
+"""What a block of more than `LEAST_BLOCK_STEPS` may take uncompressed: it bounds the memory of every reader."""
+LARGEST_BLOCK_BYTES = 512 << 20
+"""The same for any block of more than one step."""
 BLOCK_STEPS = 256
+LEAST_BLOCK_STEPS = 32
+"""Each block keeps one row as it is: 8 steps of wide rows are stored a third as small as 32."""
 SPARSE_BLOCK_BYTES = 16 << 20
 """The same for a series that is not due at every step: its last block is rewritten at every seal."""
 TILE_ROW_BYTES = 8 << 10
 """64 tokens of 64 bfloat16: half of it stores 5 % more of dead tokens, and four times of it 20 % more of all tokens."""
+LEAST_TILE_TOKENS = 16
+"""Wide tokens too share what they have in common, where the tile stays below `WIDE_TILE_BYTES`."""
+WIDE_TILE_BYTES = 4 << 20
 
 _INDEX_ENTRY = struct.Struct("<QQ")
 _CRC = struct.Struct("<I")
@@ -36,10 +43,12 @@ _MAX_OVERHEAD = 4096
 
 
 def block_steps_for(series: Sequence[Series]) -> int:
-    """How many steps a block has by default: 256, or the power of two that keeps a block under `BLOCK_BYTES`."""
+    """How many steps a block has by default: 256, or the power of two that keeps it small enough."""
     step_bytes = sum(s.row_bytes for s in series if s.steps is None)
     steps = BLOCK_STEPS
-    while steps > 1 and steps * step_bytes > BLOCK_BYTES:
+    while steps > LEAST_BLOCK_STEPS and steps * step_bytes > BLOCK_BYTES:
+        steps //= 2
+    while steps > 1 and steps * step_bytes > LARGEST_BLOCK_BYTES:
         steps //= 2
     return steps
 
@@ -65,8 +74,13 @@ class Layout:
         """Entries of a row's first axis in a tile; 1 for a scalar series."""
         if not self.series.shape:
             return 1
-        token_bytes = self.series.row_bytes // self.series.shape[0]
-        return max(1, min(self.series.shape[0], TILE_ROW_BYTES // token_bytes))
+        wide = min(LEAST_TILE_TOKENS, WIDE_TILE_BYTES // (self.block_rows * self.token_bytes))
+        return min(self.series.shape[0], max(1, TILE_ROW_BYTES // self.token_bytes, wide))
+
+    @cached_property
+    def token_bytes(self) -> int:
+        """Bytes of one entry of a row's first axis; of a row, for a scalar series."""
+        return self.series.row_bytes // (self.series.shape[0] if self.series.shape else 1)
 
     @cached_property
     def codec(self) -> TileCodec:

@@ -47,18 +47,20 @@ def storage_errors(verb: str, path: Path) -> Iterator[None]:
 
 
 def open_plain(path: Path) -> IO[bytes]:
-    """A plain file, open for reading, unbuffered; OSError on anything else.
+    """A plain file, open for reading, unbuffered; OSError on anything else."""
+    return os.fdopen(open_plain_descriptor(path), "rb", buffering=0)
+
+
+def open_plain_descriptor(path: Path) -> int:
+    """The descriptor of a plain file, open for reading; OSError on anything else.
 
     A named pipe or a device in a folder that came from elsewhere would block its reader, or never end.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", str(path))
-        return os.fdopen(descriptor, "rb", buffering=0)
-    except BaseException:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
 
 
 class Disk:

@@ -88,12 +88,7 @@ def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
     geometry = geometry_of(rows.shape, rows.itemsize, with_motion)
     patterns = np.ascontiguousarray(rows).reshape(len(rows), geometry.n_tokens, geometry.width)
     patterns = patterns.view(f"<u{rows.itemsize}")
-    likely = Way(estimates_moves=with_motion, splits_bytes=True)
-    encoded = _encode(patterns, geometry, likely)
-    if encoded.nbytes * _DENSE < patterns.nbytes:
-        return encoded
-    best = _best_way(patterns, geometry, _first_rows(encoded, geometry))
-    return encoded if best == likely else _encode(patterns, geometry, best)
+    return _encode(patterns, geometry, _way_for(patterns[:_SAMPLE_ROWS], with_motion=with_motion))
 
 
 @dataclass(frozen=True)
@@ -105,33 +100,26 @@ class Way:
 
 
 _DENSE = 4
-"""A tile that has less than one in this many of its bytes left is small whatever else is tried."""
+"""Rows that have less than one in this many of their bytes left are small whatever else is tried."""
 _SAMPLE_ROWS = 32
 
 
-def _best_way(patterns: Patterns, geometry: Geometry, likely: Bytes) -> Way:
-    """Of the ways that pay anywhere the one that zstd stores the tile's first rows smallest by.
+def _way_for(sample: Patterns, *, with_motion: bool) -> Way:
+    """The way for a tile that begins with these rows: of those that pay anywhere the one that stores them smallest.
 
-    likely: those rows, coded in the likely way. Dead tokens move alike and are predicted; where live ones move among
-    them there is no common move, and tokens that move alike are whole bytes that zstd finds again.
+    Dead tokens move alike and are predicted; where live ones move among them there is no common move, and tokens that
+    move alike are whole bytes that zstd finds again.
     """
-    sample = patterns[:_SAMPLE_ROWS]
-    smaller = geometry_of((len(sample), *geometry.shape[1:]), geometry.itemsize, geometry.with_motion)
-    coded = {Way(geometry.with_motion, splits_bytes=True): likely}
-    for way in (Way(geometry.with_motion, splits_bytes=False), Way(estimates_moves=False, splits_bytes=False)):
-        candidate = _encode(sample, smaller, way)
+    geometry = geometry_of(sample.shape, sample.itemsize, with_motion)
+    likely = Way(estimates_moves=with_motion, splits_bytes=True)
+    coded = {likely: _encode(sample, geometry, likely)}
+    if coded[likely].nbytes * _DENSE < sample.nbytes:
+        return likely
+    for way in (Way(with_motion, splits_bytes=False), Way(estimates_moves=False, splits_bytes=False)):
+        candidate = _encode(sample, geometry, way)
         if not any(np.array_equal(candidate, other) for other in coded.values()):
             coded[way] = candidate
     return min(coded, key=lambda way: len(zstd.compress(coded[way], zstd.CHUNK_LEVEL)))
-
-
-def _first_rows(encoded: Bytes, geometry: Geometry) -> Bytes:
-    """The rows of the sample, as they would be coded alone."""
-    masks, packed = _parts(encoded, geometry.shape[0])
-    n_bytes = np.cumsum(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize))
-    masks = masks[:_SAMPLE_ROWS]
-    moves = motion.unpack(packed[n_bytes[-1] :], geometry.shape[0], geometry.width)[: len(masks)]
-    return np.concatenate([masks.view(np.uint8), packed[: n_bytes[len(masks) - 1]], motion.pack(moves)])
 
 
 def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:

@@ -8,7 +8,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,11 @@ from .block_file import BlockFile, open_block
 from .errors import DamageError
 from .journal import Segment, Tail
 from .manifest import Manifest
-from .selection import Indices, Positions, pieces, positions_of, stop_of
+from .selection import Indices, positions_of, stop_of
 from .source import empty_rows
 from .spec import RunSpec
 from .tile_cache import TileCache
+from .tile_job import TileJob, tile_jobs
 from .tiles import DecodedTile
 from .whole_block import WholeBlock
 
@@ -33,47 +33,12 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 CACHE_BYTES = 128 << 20
-"""Room for one block of the default size, so that reading step after step decodes each tile once."""
+"""What decoded tiles may take, unless one block takes more: reading step after step decodes each tile once."""
 _REFRESH_ATTEMPTS = 100
 _TORN_ATTEMPTS = 2
-_FEWEST_TILES_A_THREAD = 2
+_FEWEST_BYTES_A_THREAD = 1 << 20
+"""Undone by less than this, another thread costs more than it brings."""
 _MOST_OPEN_BLOCKS = 16
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One tile to read: which of its rows and tokens, and the (rows, tokens) of the result they are for."""
-
-    block: int
-    tile: int
-    rows: Positions
-    tokens: Positions | None
-    place: tuple[Positions, Positions | None]
-
-    @property
-    def target(self) -> tuple[Positions, ...]:
-        """The place as an index."""
-        rows, tokens = self.place
-        return (rows,) if tokens is None else (rows, tokens)
-
-    def wants_all(self, layout: chunks.Layout) -> bool:
-        """Whether a whole tile is wanted as it is; at the far edge of the tokens there is none."""
-        whole = layout.tile_shape
-        wanted = (self.rows,) if self.tokens is None else (self.rows, self.tokens)
-        return all(
-            isinstance(part, slice) and (part.start, part.stop, part.step) == (0, n, 1)
-            for part, n in zip(wanted, whole, strict=False)
-        ) and all(isinstance(part, slice) and part.step is None for part in self.target)
-
-    def store(self, out: npt.NDArray[Any], part: npt.NDArray[Any]) -> None:
-        """Put the tile's part into its place of the result."""
-        rows, tokens = self.place
-        if tokens is None:
-            out[rows] = part
-        elif isinstance(rows, slice) or isinstance(tokens, slice):
-            out[rows, tokens] = part
-        else:
-            out[np.ix_(rows, tokens)] = part
 
 
 class ZarrSource:
@@ -88,7 +53,7 @@ class ZarrSource:
         self._manifest_identity = manifests.identity(path)
         self._manifest = manifests.load(path)
         self._lock = threading.Lock()
-        self._cache = TileCache(CACHE_BYTES)
+        self._cache = TileCache(max(CACHE_BYTES, *map(self._decoded_block_bytes, self.spec.series)))
         self._blocks: OrderedDict[tuple[str, int, chunks.Block], BlockFile | WholeBlock] = OrderedDict()
         self.refresh()
 
@@ -123,6 +88,10 @@ class ZarrSource:
 
     def block_rows(self, name: str) -> int:
         return self._manifest.layout(name).block_rows
+
+    def _decoded_block_bytes(self, name: str) -> int:
+        layout = self._manifest.layout(name)
+        return layout.n_tiles * layout.decoded_tile_bytes * 9 // 8  # undone, and the little it is undone from
 
     def refresh(self) -> None:
         opened: list[Segment] = []
@@ -184,26 +153,22 @@ class ZarrSource:
         return out
 
     def _read_sealed(self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]) -> None:
-        jobs = [
-            _Job(block, tile, in_block, in_tile, (out_rows, out_tokens))
-            for block, out_rows, in_block in pieces(rows, layout.block_rows)
-            for tile, out_tokens, in_tile in _tiles(tokens, layout)
-        ]
+        jobs = tile_jobs(layout, rows, tokens)
+        n_bytes = sum(job.n_bytes(layout) for job in jobs)
+        _for_each(lambda job: self._read_tile(layout, job, out), jobs, n_bytes // _FEWEST_BYTES_A_THREAD)
 
-        def run(job: _Job) -> None:
-            if job.wants_all(layout) and not self._is_cached(layout, job.block, job.tile):
-                # Whoever reads whole tiles goes on to the next ones.
-                self._new_tile(layout, job.block, job.tile).write(out[job.target])
-                return
-            tile = self._tile(layout, job.block, job.tile)
-            stop = stop_of(job.rows)
-            if isinstance(job.tokens, slice) and job.tokens.step == 1:
-                job.store(out, tile.rows(stop, job.tokens)[job.rows])
-            else:
-                part = tile.rows(stop)[job.rows]
-                job.store(out, part if job.tokens is None else part[:, job.tokens])
-
-        _for_each(run, jobs)
+    def _read_tile(self, layout: chunks.Layout, job: TileJob, out: npt.NDArray[Any]) -> None:
+        # Whoever reads whole tiles goes on to the next ones.
+        passes_by = job.wants_all(layout) and not self._is_cached(layout, job.block, job.tile)
+        tile = (self._new_tile if passes_by else self._tile)(layout, job.block, job.tile)
+        stop = stop_of(job.rows)
+        if passes_by:
+            tile.write(out[job.target])
+        elif isinstance(job.tokens, slice) and job.tokens.step == 1:
+            job.store(out, tile.rows(stop, job.tokens)[job.rows])
+        else:
+            part = tile.rows(stop)[job.rows]
+            job.store(out, part if job.tokens is None else part[:, job.tokens])
 
     def _is_cached(self, layout: chunks.Layout, block: int, tile: int) -> bool:
         with self._lock:
@@ -253,10 +218,10 @@ def _close(segments: Iterable[Segment]) -> None:
         segment.close()
 
 
-def _for_each(work: Callable[[_Job], None], jobs: list[_Job]) -> None:
+def _for_each(work: Callable[[TileJob], None], jobs: list[TileJob], most_threads: int) -> None:
     """Do the work of all jobs, on all cores: zstd and the compiled loops run without the interpreter's lock."""
     threads, n_threads = _decoding_threads()
-    n_shares = min(n_threads + 1, len(jobs) // _FEWEST_TILES_A_THREAD)
+    n_shares = min(n_threads + 1, len(jobs), most_threads)
     left = iter(jobs)  # whoever is free takes the next: a block of early steps takes ten times as long as a late one
     shares = [threads.submit(_do_all, work, left) for _ in range(1, n_shares)]
     _do_all(work, left)
@@ -264,7 +229,7 @@ def _for_each(work: Callable[[_Job], None], jobs: list[_Job]) -> None:
         share.result()
 
 
-def _do_all(work: Callable[[_Job], None], jobs: Iterator[_Job]) -> None:
+def _do_all(work: Callable[[TileJob], None], jobs: Iterator[TileJob]) -> None:
     for job in jobs:
         work(job)
 
@@ -292,10 +257,3 @@ def _split(
     if isinstance(rows, range):
         sealed = rows[: len(at)] if rows.step > 0 else rows[len(after) :]
     return (sealed, at), (listed[after], after)
-
-
-def _tiles(tokens: Indices | None, layout: chunks.Layout) -> Iterator[tuple[int, Positions | None, Positions | None]]:
-    if tokens is None:
-        yield 0, None, None
-        return
-    yield from pieces(tokens, layout.tile_tokens)

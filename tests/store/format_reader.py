@@ -77,7 +77,8 @@ def sealed(run, m, name, series, n_rows):
     block = m["block_steps"]
     if series["steps"] is not None:
         block = min(block, max(1, (16 << 20) // row_bytes))
-    tile = min(shape[0], max(1, 8192 // (row_bytes // shape[0]))) if shape else None
+    token = row_bytes // shape[0] if shape else None
+    tile = min(shape[0], max(1, 8192 // token, min(16, (4 << 20) // (block * token)))) if shape else None
     n_tiles = -(-shape[0] // tile) if shape else 1
     chunk_shape = (block, *((tile, *shape[1:]) if shape else ()))
     out = np.empty((n_rows, *shape), dtype)

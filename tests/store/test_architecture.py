@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"temporal"},
     {"record", "safetensors_format", "sink", "source", "tiles", "writer_lock", "zarr_codec"},
     {"chunks", "journal", "tile_cache"},
-    {"complete_segment", "journal_writer", "safetensors_source", "static", "whole_block"},
+    {"complete_segment", "journal_writer", "safetensors_source", "static", "tile_job", "whole_block"},
     {"block_file", "conversion", "foreign", "manifest", "memmap_file"},
     {"check_memmap", "foreign_hdf5", "foreign_numpy", "memmap_sink", "memmap_source", "zarr_metadata", "zarr_source"},
     {"zarr_sink"},
