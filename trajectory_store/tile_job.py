@@ -9,6 +9,9 @@ import numpy.typing as npt
 from .chunks import Layout
 from .selection import Indices, Positions, pieces, stop_of
 
+_DECOMPRESSING = 4
+"""To decompress a tile takes as long as to undo one in this many of its bytes."""
+
 
 @dataclass(frozen=True)
 class TileJob:
@@ -26,12 +29,12 @@ class TileJob:
         rows, tokens = self.place
         return (rows,) if tokens is None else (rows, tokens)
 
-    def n_bytes(self, layout: Layout) -> int:
-        """How many bytes of the tile are undone for it, about."""
+    def work_bytes(self, layout: Layout) -> int:
+        """What it costs, about, in bytes undone: of a token only those, but the whole tile is decompressed."""
         n_tokens = layout.tile_tokens
         if isinstance(self.tokens, slice) and self.tokens.step == 1:
             n_tokens = self.tokens.stop - self.tokens.start
-        return stop_of(self.rows) * n_tokens * layout.token_bytes
+        return stop_of(self.rows) * n_tokens * layout.token_bytes + layout.decoded_tile_bytes // _DECOMPRESSING
 
     def wants_all(self, layout: Layout) -> bool:
         """Whether a whole tile is wanted as it is; at the far edge of the tokens there is none."""

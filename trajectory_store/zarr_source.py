@@ -154,7 +154,7 @@ class ZarrSource:
 
     def _read_sealed(self, layout: chunks.Layout, rows: Indices, tokens: Indices | None, out: npt.NDArray[Any]) -> None:
         jobs = tile_jobs(layout, rows, tokens)
-        n_bytes = sum(job.n_bytes(layout) for job in jobs)
+        n_bytes = sum(job.work_bytes(layout) for job in jobs)
         _for_each(lambda job: self._read_tile(layout, job, out), jobs, n_bytes // _FEWEST_BYTES_A_THREAD)
 
     def _read_tile(self, layout: chunks.Layout, job: TileJob, out: npt.NDArray[Any]) -> None:
