@@ -1,11 +1,9 @@
 """An imported run holds the bits of its file, says what it took for something else, or is not there at all."""
 
-import io
 import subprocess
 import sys
 import textwrap
 import tracemalloc
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +17,19 @@ from trajectory_store.errors import (
     LossyCastError,
     MalformedFileError,
     RunExistsError,
-    RunNotFoundError,
     SeriesNotFoundError,
     SpecError,
-    TrajectoryError,
     UsageError,
 )
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
 h5py = pytest.importorskip("h5py")
-
-RNG = np.random.default_rng(3)
-W = RNG.integers(0, 1 << 16, (30, 7, 4)).astype(np.uint16)
-LOSS = RNG.standard_normal(30).astype(np.float32)
-MASK = RNG.random(12) > 0.5
-NOTEBOOK = {"W": W, "loss": LOSS, "dead_mask": MASK, "dead_indices": np.flatnonzero(MASK)}
+from foreign_files import KINDS, LOSS, NOTEBOOK, RNG, W, write  # noqa: E402
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def write(kind: str, path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """A file of one of the kinds, by the library that people write it with."""
-    if kind == "safetensors":
-        save_file(arrays, path)
-    elif kind == "npz":
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-    elif kind == "npz compressed":
-        with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-    else:
-        layout = {
-            "hdf5": {},
-            "hdf5 step chunks": {"chunks": True, "compression": "gzip"},
-            "hdf5 large chunks": {"chunks": (4, 7, 2), "shuffle": True, "fletcher32": True},
-        }[kind]
-        with h5py.File(path, "w") as file:
-            for name, array in arrays.items():
-                options = dict(layout) if array.ndim == 3 else {}
-                file.create_dataset(name, data=array, **options)
-    return path
-
-
-KINDS = ["safetensors", "npz", "npz compressed", "hdf5", "hdf5 step chunks", "hdf5 large chunks"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -329,89 +294,6 @@ def test_what_is_there_is_kept_unless_overwritten(tmp_path: Path) -> None:
     ts.import_file(good, tmp_path / "run", overwrite=True, attrs={"again": True})
     assert ts.open(tmp_path / "run").attrs["again"]
     assert {"good", "bad", "run", "mine"} == {path.name for path in tmp_path.iterdir()}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_file_raises_our_errors_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
-    """Cut anywhere, or with a flipped byte anywhere: an import, or a TrajectoryError; never half a run."""
-    content = write(kind, tmp_path / "whole", {"W": W[:6], "loss": LOSS[:6]}).read_bytes()
-    rng = np.random.default_rng(1)
-    broken = [content[: int(at)] for at in rng.integers(0, len(content), 12)]
-    for at in (*range(0, 200, 9), *rng.integers(0, len(content), 25).tolist()):
-        flipped = bytearray(content)
-        flipped[at % len(content)] ^= 1 << int(rng.integers(8))
-        broken.append(bytes(flipped))
-    for number, data in enumerate(broken):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "file").write_bytes(data)
-        try:
-            ts.import_file(folder / "file", folder / "run")
-        except TrajectoryError:
-            assert [folder / "file"] == list(folder.iterdir())
-        else:
-            assert {"file", "run"} == {path.name for path in folder.iterdir()}
-
-
-def hostile_npy(header: str, data: bytes = b"") -> bytes:
-    text = header.encode()
-    text += b" " * (-(len(text) + 11) % 64) + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        hostile_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1000000)}"),
-        hostile_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -4)}", bytes(16)),
-        hostile_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4)}"),
-        hostile_npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,)}", b"cos\nsystem\n"),
-        hostile_npy("{'descr': ('<f4', (9,)), 'fortran_order': False, 'shape': (1,)}", bytes(36)),
-        hostile_npy("__import__('os')"),
-        hostile_npy("(" * 3000),
-        b"",
-        b"PK\x03\x04",
-        b"\x89HDF\r\n\x1a\n",
-        b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 8,
-        b"\x02\x00\x00\x00\x00\x00\x00\x00{}",
-    ],
-    ids=lambda content: content[:24].hex(),
-)
-def test_hostile_files_raise_our_errors(tmp_path: Path, content: bytes) -> None:
-    """Nothing is allocated, run or written by what a header claims."""
-    (tmp_path / "file").write_bytes(content)
-
-    with pytest.raises(TrajectoryError):
-        ts.import_file(tmp_path / "file", tmp_path / "run", name=None)
-
-    assert [tmp_path / "file"] == list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["self", "step", "../../x", "static", "a b", "W" * 300, ""])
-def test_a_files_names_cannot_lead_anywhere(tmp_path: Path, name: str) -> None:
-    """A name that no folder of a run can have is refused; one that only Python could trip over is not."""
-    member = io.BytesIO()
-    np.save(member, W)
-    with zipfile.ZipFile(tmp_path / "file", "w") as archive:
-        archive.writestr(f"{name}.npy", member.getvalue())
-
-    if name == "self":
-        assert ts.import_file(tmp_path / "file", tmp_path / "run").series == ("self",)
-        return
-    with pytest.raises(SpecError, match="cannot name a series"):
-        ts.import_file(tmp_path / "file", tmp_path / "run")
-    assert [tmp_path / "file"] == list(tmp_path.iterdir())
-
-
-def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
-    """A folder, a named pipe, nothing."""
-    import os
-
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe", tmp_path / "nothing"):
-        for read in (ts.import_file, ts.import_safetensors, ts.import_hdf5, ts.import_numpy):
-            with pytest.raises(RunNotFoundError):
-                read(path, tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "npz", "npz compressed"])
