@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from . import files, journal
+from . import files, journal, spare
 from . import manifest as manifests
 from .chunks import Block, Layout
 from .errors import DamageError, StorageError
 from .finding import Finding, StepRuns
-from .journal import Segment, Tail
+from .journal import Tail
 from .manifest import Manifest
 from .progress import Meter
+from .segment import Segment, segment_path
 from .whole_block import WholeBlock
 from .zarr_metadata import zarr_metadata
 
@@ -41,7 +42,7 @@ class ZarrCheck:
         known = {self._path / relative for relative in zarr_metadata(manifest)}
         known |= {array.chunk_path(self._path, name) for name, array in manifest.static.items()}
         folder = self._path / journal.FOLDER
-        known |= {journal.segment_path(folder, step) for step in journal.segment_steps(folder)}
+        known |= {segment_path(folder, step) for step in journal.segment_steps(folder)} | {folder / spare.NAME}
         most = max([manifest.sealed_until, *_next_seals(manifest)])
         for name, series in manifest.spec.series.items():
             layout = manifest.layout(name)

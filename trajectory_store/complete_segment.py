@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from . import files
 from .checksum import crc32c
 from .errors import DamageError
-from .journal import Entry
+from .segment import Entry
 from .spec import RunSpec
 
 

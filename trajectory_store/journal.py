@@ -1,34 +1,23 @@
-"""Frames not yet sealed: append, sync, scan, cut a torn tail.
+"""Frames not yet sealed: the segments there are, read as one sequence of steps, and their torn tail cut.
 
-A journal is a folder of segments; a segment is a file of records named by its first step, and holds the frames of one
-block. Records are only ever added at the end; a segment is removed once the manifest has committed its block.
+A journal is a folder of segments, each with the frames of one block. Records are only ever added at the end; a segment
+is over once the manifest has committed its block: it is removed, or its file kept as the spare.
 """
 
 import contextlib
-import os
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from . import files, record
-from .checksum import crc32c
+from . import files
 from .errors import DamageError
-from .record import Gap, Record
+from .segment import NAME_DIGITS, Segment, segment_path
 from .spec import RunSpec
 
 FOLDER = "journal"
-_CHECKSUM_BYTES = 1 << 16  # stays in a core's cache
-_NAME_DIGITS = 12
-
-
-def segment_path(folder: Path, first_step: int) -> Path:
-    """The file that holds the frames from `first_step` on."""
-    return folder / f"{first_step:0{_NAME_DIGITS}d}"
 
 
 def segment_steps(folder: Path) -> list[int]:
@@ -39,125 +28,7 @@ def segment_steps(folder: Path) -> list[int]:
         return []
     except OSError as error:
         raise DamageError(f"{folder}: cannot be read: {error.strerror}") from error
-    return sorted(int(n) for n in names if len(n) == _NAME_DIGITS and n.isascii() and n.isdigit())
-
-
-class Entry(NamedTuple):
-    """A frame in a segment. `after` is where the sound record before it ends: less than `offset` behind a flaw."""
-
-    step: int
-    offset: int
-    after: int
-    head: Record
-    is_sound: bool
-
-
-class Segment:
-    """One segment's file, open for reading, with what a scan found in it so far.
-
-    An open segment stays readable after its file is removed, so a reader that holds it keeps a whole view.
-    """
-
-    def __init__(self, path: Path, spec: RunSpec, block_steps: int) -> None:
-        self.path = path
-        self.first_step = int(path.name)
-        self._stop_step = (self.first_step // block_steps + 1) * block_steps
-        self._spec = spec
-        try:
-            self._file = files.open_plain(path)
-        except FileNotFoundError:  # sealed and removed meanwhile
-            raise
-        except OSError as error:
-            raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
-        # A run that is dropped without `close`, as in a notebook, gives its files back too.
-        self._finalizer = weakref.finalize(self, self._file.close)
-        self.entries: list[Entry] = []
-        self.synced_step = -1
-        self.end = 0  # where the last record that was read ends
-        self.gaps: list[Gap] = []
-
-    def close(self) -> None:
-        """Close the file; harmless when called twice."""
-        self._finalizer()
-
-    @property
-    def n_bytes(self) -> int:
-        """The file's size now."""
-        return os.fstat(self._file.fileno()).st_size
-
-    def is_linked(self) -> bool:
-        """Whether the file still has a name: a writer may have removed it and begun another."""
-        return os.fstat(self._file.fileno()).st_nlink > 0
-
-    def scan(self) -> None:
-        """Read the records after the last one read, verifying every checksum; call again to follow a live segment.
-
-        Stops, without a complaint, at bytes that are no whole record and have no sound record behind them.
-        """
-        n_bytes = self.n_bytes
-        while self.end < n_bytes:
-            last = self.entries[-1].step if self.entries else self.first_step - 1
-            found = self._find_head(self.end, last)
-            if found is None:
-                return
-            offset, head = found
-            stop = offset + head.n_bytes
-            if stop > n_bytes:
-                return
-            if head.kind == record.FRAME:
-                is_sound = next(self._flawed_series(offset, head), None) is None
-                if not is_sound and self._find_head(stop, head.step) is None:
-                    return  # a frame that is being written, or was torn
-                self.entries.append(Entry(head.step, offset, self.end, head, is_sound))
-            if offset > self.end:
-                self.gaps.append(Gap.before(head, self.end, offset))
-            self.synced_step = max(self.synced_step, head.synced_step)
-            self.end = stop
-
-    def row(self, index: int, name: str) -> npt.NDArray[Any]:
-        """One row of the frame at `index` in `entries`, its checksum verified again; DamageError where it fails."""
-        entry, series = self.entries[index], self._spec.series[name]
-        start, crc = entry.head.rows[name]
-        data = self._read(entry.offset + start, series.row_bytes)
-        if len(data) != series.row_bytes or crc32c(data) != crc:
-            raise DamageError(
-                f"{self.path}, byte {entry.offset + start}: step {entry.step} of series {name!r} fails its checksum;"
-                ' run "trajectory-store check"'
-            )
-        return np.frombuffer(data, dtype=series.storage_dtype).reshape(series.shape)
-
-    def _find_head(self, offset: int, last_step: int) -> tuple[int, Record] | None:
-        """The first sound header from `offset` on that can be in this segment behind `last_step`."""
-
-        def can_follow(head: Record) -> bool:
-            if head.kind == record.SYNC:
-                return head.step < self._stop_step
-            return last_step < head.step < self._stop_step
-
-        return record.find_head(self._spec, self._read, offset, can_follow)
-
-    def flawed_series(self, index: int) -> Iterator[str]:
-        """The series whose row of the frame at `index` in `entries` fails its checksum."""
-        return self._flawed_series(self.entries[index].offset, self.entries[index].head)
-
-    def _flawed_series(self, offset: int, head: Record) -> Iterator[str]:
-        for name, (start, crc) in head.rows.items():
-            if self._checksum(offset + start, self._spec.series[name].row_bytes) != crc:
-                yield name
-
-    def _checksum(self, offset: int, size: int) -> int:
-        """The CRC-32C of the bytes there, fewer at the end of the file, through one small buffer."""
-        buffer = memoryview(bytearray(min(size, _CHECKSUM_BYTES)))
-        crc = 0
-        with files.storage_errors("read", self.path):
-            while size and (n_read := os.preadv(self._file.fileno(), [buffer[:size]], offset)):
-                crc = crc32c(buffer[:n_read], crc)
-                offset, size = offset + n_read, size - n_read
-        return crc
-
-    def _read(self, offset: int, size: int) -> bytes:
-        with files.storage_errors("read", self.path):
-            return os.pread(self._file.fileno(), size, offset)
+    return sorted(int(n) for n in names if len(n) == NAME_DIGITS and n.isascii() and n.isdigit())
 
 
 @contextlib.contextmanager
@@ -234,7 +105,7 @@ def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail
             tail.places[entry.step] = (segment, index)
             expected = spec.next_due(entry.step + 1)
         is_behind_sync = expected is None or expected > synced_step
-        if tail.torn_at is None and segment.end < segment.n_bytes and is_behind_sync:
+        if tail.torn_at is None and segment.torn_bytes and is_behind_sync:
             tail.torn_at = (segment, segment.end)
     if tail.torn_at is None and segments and expected is not None:
         for step in _due_between(spec, expected, synced_step + 1):  # the last frames that were synced are gone
@@ -259,16 +130,18 @@ def remove_segment(folder: Path, first_step: int) -> None:
 def cut_tail(segments: list[Segment], tail: Tail) -> int:
     """Cut what lies behind the last whole frame, remove segments without frames; returns the bytes torn off.
 
-    Raises DamageError, and cuts nothing, where a step that was synced is damaged.
+    What an earlier segment left in a file is cut too: frames of steps that are recorded anew could lie in it, whole,
+    behind one that the power took. Raises DamageError, and cuts nothing, where a step that was synced is damaged.
     """
     tail.raise_damage()
     dropped_bytes = 0
     torn_segment, torn_offset = tail.torn_at or (None, 0)
     is_behind = False
     for segment in segments:
-        keep_bytes = 0 if is_behind else torn_offset if segment is torn_segment else segment.n_bytes
+        written_bytes = segment.end + segment.torn_bytes
+        keep_bytes = 0 if is_behind else torn_offset if segment is torn_segment else written_bytes
         is_behind = is_behind or segment is torn_segment
-        dropped_bytes += segment.n_bytes - keep_bytes
+        dropped_bytes += written_bytes - keep_bytes
         if not any(entry.step in tail.places for entry in segment.entries):
             remove_segment(segment.path.parent, segment.first_step)
         elif keep_bytes < segment.n_bytes:

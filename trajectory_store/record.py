@@ -1,8 +1,8 @@
 """One journal record ↔ bytes. Knows bytes, not files; layout: docs/format.md, "Journal".
 
 A record is a header, one CRC-32C a row, the CRC-32C of both, then the rows. A frame record holds the rows of one step
-in declared order; a sync record holds none. Every header says up to which step the journal had been synced when it was
-written, so that a bad record can be told apart: up to that step it is damage, after it a torn tail.
+in declared order; a sync record and an end record hold none. Every header says up to which step the journal had been
+synced when it was written, so that a bad record can be told apart: up to that step it is damage, after it a torn tail.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from .spec import Frame, RunSpec
 MAGIC = b"TJr1"
 FRAME = 1
 SYNC = 2
+END = 3
 
 _HEADER = struct.Struct("<4sHHqq")  # magic, kind, number of rows, step, last synced step (−1: none)
 _CRC = struct.Struct("<I")
@@ -81,6 +82,16 @@ def sync_buffers(step: int) -> list[Any]:
     return [_head(SYNC, step, step, [])]
 
 
+def end_buffers(step: int, synced_step: int) -> list[Any]:
+    """The record that says: the frame of `step` is the last one, and what follows is no part of the segment."""
+    return [_head(END, step, synced_step, [])]
+
+
+def frame_bytes(spec: RunSpec, step: int) -> int:
+    """How many bytes the record of a step's frame takes."""
+    return SMALLEST_BYTES + sum(_CRC.size + series.row_bytes for series in spec.due(step).values())
+
+
 def _frame_head(step: int, synced_step: int, frame: Frame) -> tuple[bytes, list[int]]:
     """The header, and the checksums of the rows in it."""
     crcs = [crc32c(row) for row in frame.values()]
@@ -102,7 +113,7 @@ def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
         return None
     magic, kind, n_rows, step, synced_step = _HEADER.unpack_from(data)
     head_bytes = _HEADER.size + n_rows * _CRC.size
-    if magic != MAGIC or kind not in (FRAME, SYNC) or len(data) < head_bytes + _CRC.size:
+    if magic != MAGIC or kind not in (FRAME, SYNC, END) or len(data) < head_bytes + _CRC.size:
         return None
     (expected,) = _CRC.unpack_from(data, head_bytes)
     if crc32c(bytes(data[:head_bytes])) != expected:
@@ -110,6 +121,9 @@ def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
     if kind == SYNC:
         is_sound = n_rows == 0 and step == synced_step >= 0
         return Record(SYNC, step, synced_step, {}, SMALLEST_BYTES, SMALLEST_BYTES) if is_sound else None
+    if kind == END:
+        is_sound = n_rows == 0 and -1 <= synced_step <= step and step >= 0
+        return Record(END, step, synced_step, {}, SMALLEST_BYTES, SMALLEST_BYTES) if is_sound else None
     due = spec.due(step) if -1 <= synced_step < step else {}
     if len(due) != n_rows or n_rows == 0:
         return None
@@ -131,14 +145,15 @@ def largest_head_bytes(spec: RunSpec) -> int:
 def find_head(
     spec: RunSpec, read: Reader, offset: int, can_follow: Callable[[Record], bool]
 ) -> tuple[int, Record] | None:
-    """The sound header at `offset` or, where that is none, the first one behind it, that `can_follow` takes."""
+    """The sound header at `offset` or, where that is none, the first one behind it, that `can_follow` takes.
+
+    Never that of an end record, which means nothing but right behind the last frame.
+    """
     largest = largest_head_bytes(spec)
-    head = parse_head(spec, read(offset, largest))
-    if head is not None and can_follow(head):
-        return offset, head
-    for candidate in itertools.islice(_offsets_of_magic(read, offset + 1), _MOST_CANDIDATES):
+    candidates = itertools.islice(_offsets_of_magic(read, offset + 1), _MOST_CANDIDATES)
+    for candidate in itertools.chain([offset], candidates):
         head = parse_head(spec, read(candidate, largest))
-        if head is not None and can_follow(head):
+        if head is not None and head.kind != END and can_follow(head):
             return candidate, head
     return None
 

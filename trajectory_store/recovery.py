@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Recovery:
     """kept_until: every due step < this is kept. dropped_steps: whole frames that had never been synced and lay behind
-    torn bytes. dropped_bytes: what was cut off, torn frames included."""
+    torn bytes. dropped_bytes: what was cut off, torn frames included; not what an earlier segment left in the file."""
 
     kept_until: int
     dropped_steps: tuple[int, ...]

@@ -2,7 +2,7 @@
 
 Order of durable calls: docs/design.md, "Commit protocol". A frame is in the journal when `append` returns. When a
 block of steps is complete its segment is handed to the sealing thread, which writes the block's files, the arrays'
-metadata, the manifest, each synced, and only then removes the segment.
+metadata, the manifest, each synced, and only then lets the segment's file go, for the next one to be written over.
 """
 
 import os
@@ -17,10 +17,10 @@ from . import chunks, files, journal, static
 from . import manifest as manifests
 from .complete_segment import CompleteSegment
 from .errors import DamageError, UsageError
-from .journal import Entry, Segment
 from .journal_writer import JournalWriter
 from .manifest import Manifest
 from .recovery import Recovery
+from .segment import Entry, Segment, segment_path
 from .sink import SinkContext, StepCursor
 from .spec import RunSpec
 from .whole_block import WholeBlock
@@ -148,6 +148,7 @@ class ZarrSink(SinkContext):
             if self._segment_step is not None and self._journal.entries:
                 self._journal.close()
                 self._seal(self._journal.entries)
+            self._journal.spare.remove()
         finally:
             self._journal.close()
             self._executor.shutdown()
@@ -197,7 +198,7 @@ class ZarrSink(SinkContext):
 
     def _seal(self, entries: list[Entry]) -> None:
         first_step, sealed_until = entries[0].step, entries[-1].step + 1
-        path = journal.segment_path(self._folder / journal.FOLDER, first_step)
+        path = segment_path(self._folder / journal.FOLDER, first_step)
         segment = CompleteSegment(path, self.spec, entries)
         old = self._manifest
         blocks = {name: self._seal_series(name, segment, sealed_until) for name in self.spec.series}
@@ -208,7 +209,7 @@ class ZarrSink(SinkContext):
                 files.put(self._folder / relative, content, sync=self._sync)
         new.store(self._folder, sync=self._sync)  # the commit
         self._manifest = new
-        journal.remove_segment(self._folder / journal.FOLDER, first_step)
+        self._journal.spare.keep(path)
 
     def _seal_series(self, name: str, segment: CompleteSegment, sealed_until: int) -> tuple[chunks.Block, ...]:
         """Write the blocks that the segment's rows of one series complete or enlarge; returns all its blocks."""
@@ -248,6 +249,7 @@ class ZarrSink(SinkContext):
             tail = journal.read_tail(spec, segments, self._manifest.sealed_until)
             dropped_bytes = journal.cut_tail(segments, tail)
             self._go_on(segments, tail)
+        self._journal.spare.remove()  # of a writer that died
         files.remove_partials(self._folder)
         for relative, content in zarr_metadata(self._manifest).items():
             if content != _content(self._folder / relative):

@@ -1,7 +1,7 @@
 """The reader of the default backend: sealed chunks through a bounded cache, then the journal's tail.
 
-Takes no lock and writes nothing. It follows a run that is being written: a refresh reads the manifest, then the
-journal, and starts over where a seal came between the two.
+Writes nothing, and locks nothing but the segments it has open, so that they are not overwritten. It follows a run that
+is being written: a refresh reads the manifest, then the journal, and starts over where a seal came between the two.
 """
 
 import os
@@ -19,8 +19,9 @@ from . import chunks, journal
 from . import manifest as manifests
 from .block_file import BlockFile, open_block
 from .errors import DamageError
-from .journal import Segment, Tail
+from .journal import Tail
 from .manifest import Manifest
+from .segment import Segment, segment_path
 from .selection import Indices, positions_of, stop_of
 from .source import empty_rows
 from .spec import RunSpec
@@ -113,22 +114,21 @@ class ZarrSource:
             if segments is None:
                 continue
             tail = journal.read_tail(manifest.spec, list(segments.values()), manifest.sealed_until)
-            # A seal removes segments once the manifest has their frames: without a new manifest nothing was missed.
+            # A seal lets segments go once the manifest has their frames: without a new manifest nothing was missed.
             # Frames that do not follow may be a folder that was listed while it grew; a torn tail looks the same.
             if manifests.identity(self.path) == identity and (not tail.dropped_steps or attempt >= _TORN_ATTEMPTS):
                 return manifest, identity, segments, tail
         raise DamageError(f"{self.path / journal.FOLDER}: its segments do not follow from the manifest")
 
     def _segments_now(self, manifest: Manifest, opened: list[Segment]) -> dict[int, Segment] | None:
-        """The journal's segments, scanned; None where one was removed meanwhile, so that the manifest is stale."""
+        """The journal's segments, scanned; None where one was sealed meanwhile, so that the manifest is stale."""
         folder = self.path / journal.FOLDER
         segments: dict[int, Segment] = {}
         for first_step in journal.segment_steps(folder):
             segment = self._segments.get(first_step)
-            if segment is None or not segment.is_linked():
+            if segment is None or not segment.is_current():
                 try:
-                    path = journal.segment_path(folder, first_step)
-                    segment = Segment(path, manifest.spec, manifest.block_steps)
+                    segment = Segment(segment_path(folder, first_step), manifest.spec, manifest.block_steps)
                 except FileNotFoundError:
                     return None
                 opened.append(segment)

@@ -171,14 +171,19 @@ def decode_portable(payload, shape, dtype, _):
 DECODE = {"temporal": decode_temporal, "portable": decode_portable}
 
 
-def headers(data, m, with_rows):
-    """(kind, step, synced, {series: (crc, row bytes)}) of each record."""
-    at = 0
+def headers(data, m, with_rows, first=0):
+    """(kind, step, synced, {series: (crc, row bytes)}) of each record, up to an earlier segment's leftovers."""
+    at, last = 0, first - 1
     while at < len(data):
         magic, kind, n, step, synced = struct.unpack_from("<4sHHqq", data, at)
         assert magic == b"TJr1"
         crcs = struct.unpack_from(f"<{n}I", data, at + 24)
         assert struct.unpack_from("<I", data, at + 24 + 4 * n)[0] == crc32c(data[at : at + 24 + 4 * n])
+        assert kind in (1, 2, 3)
+        if step < first or (kind == 3 and step == last):
+            return
+        assert kind < 3
+        last = max(last, step)
         at += 28 + 4 * n
         rows = {}
         due = [name for name, s in m["spec"]["series"].items() if is_due(s, step)] if kind == 1 else []
@@ -192,8 +197,8 @@ def headers(data, m, with_rows):
 
 
 def frames(run, m, out):
-    for path in sorted((run / "journal").glob("*")):
-        for kind, step, _, rows in headers(path.read_bytes(), m, with_rows=True):
+    for path in sorted((run / "journal").glob("[0-9]" * 12)):
+        for kind, step, _, rows in headers(path.read_bytes(), m, with_rows=True, first=int(path.name)):
             if kind == 1 and step >= m["sealed_until"]:
                 for name, (crc, raw) in rows.items():
                     series = m["spec"]["series"][name]

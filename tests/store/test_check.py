@@ -18,6 +18,7 @@ from trajectory_store import journal
 from trajectory_store.block_file import SMALL_BLOCK_BYTES
 from trajectory_store.commands.check import command
 from trajectory_store.errors import DamageError, RunLockedError, RunNotFoundError, TrajectoryError
+from trajectory_store.segment import segment_path
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -27,8 +28,9 @@ STATES = ("closed", "closed early", "left in the journal", "portable")
 def make(path: Path, backend: str, state: str) -> Path:
     """A small run in one of the states that runs are found in; every byte of it but the lock's is a promise."""
     if state == "left in the journal":  # flushed, so that no byte of the journal is one that a crash may have torn
-        sink = contracts.create(path, backend)
-        for step in range(7):
+        contracts.record(path, backend, stop=4, close=False)
+        sink = contracts.resume(path, backend)  # a journal that was opened anew has no bytes of an earlier segment
+        for step in range(4, 7):
             sink.append(step, **values(step))
         sink.flush()
         contracts.abandon(sink)
@@ -194,7 +196,7 @@ def test_damage_of_a_synced_frame_is_not_torn(backend: str, tmp_path: Path) -> N
     """The last frame that was flushed: resume and repair refuse to cut it, check names its step."""
     for damage in range(2, 40, 5):
         path = make(tmp_path / f"run{damage}", backend, "left in the journal")
-        file = path / "commits" if backend == "memmap" else journal.segment_path(path / "journal", 4)
+        file = path / "commits" if backend == "memmap" else segment_path(path / "journal", 4)
         flip(file, file.stat().st_size - 28 - damage, 4)
 
         findings = list(ts.check(path))
@@ -261,7 +263,7 @@ def torn_run(path: Path, backend: str) -> Path:
     sink = contracts.resume(path, backend)
     sink.append(7, **values(7)) if BLOCK_STEPS > 8 else None
     contracts.abandon(sink)
-    file = path / "commits" if backend == "memmap" else journal.segment_path(path / "journal", 4)
+    file = path / "commits" if backend == "memmap" else segment_path(path / "journal", 4)
     with file.open("ab") as end:
         end.write(b"TJr1" + bytes(10))
     (path / ".manifest.json.0123abcd.partial").write_bytes(b"half")
@@ -296,7 +298,7 @@ def test_repair_lists_every_step_that_is_lost(backend: str, tmp_path: Path) -> N
         with ts.open(path) as run:
             file, offset = path / "frames.safetensors", run.source.rows.tensors["loss"].offset + 5 * 4
     else:
-        file = journal.segment_path(path / "journal", 4)
+        file = segment_path(path / "journal", 4)
         with journal.scanned_segments(path / "journal", run_spec(path), BLOCK_STEPS) as segments:
             entry = segments[0].entries[1]
             assert entry.step == 5

@@ -17,11 +17,12 @@ import pytest
 from contracts import record, values
 
 import trajectory_store as ts
-from trajectory_store import journal, manifest, safetensors_format
+from trajectory_store import manifest, safetensors_format
 from trajectory_store import record as records
 from trajectory_store.checksum import crc32c
 from trajectory_store.errors import MalformedFileError, TrajectoryError
 from trajectory_store.memmap_file import COMMITS, FRAMES, CommitLog, RowFile
+from trajectory_store.segment import segment_path
 from trajectory_store.whole_block import WholeBlock
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -212,7 +213,7 @@ def test_journals(share: int, tmp_path: Path, watch: Watch) -> None:
     contracts.abandon(run)
     path = tmp_path / "run"
     spec = manifest.load(path).spec
-    segment = journal.segment_path(path / "journal", 0)
+    segment = segment_path(path / "journal", 0)
     data = segment.read_bytes()
     chance = random.Random(share)
     for n in range(250 * share):

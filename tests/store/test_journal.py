@@ -12,8 +12,8 @@ import trajectory_store as ts
 from trajectory_store import files, journal
 from trajectory_store.complete_segment import CompleteSegment
 from trajectory_store.errors import DamageError
-from trajectory_store.journal import Segment
 from trajectory_store.journal_writer import JournalWriter
+from trajectory_store.segment import Segment, segment_path
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SPEC = ts.RunSpec(SERIES, STEPS)
@@ -54,14 +54,14 @@ def test_the_tail_is_every_frame(folder: Path) -> None:
 
 def test_a_sealed_segment_that_came_back_damaged_harms_nothing(folder: Path) -> None:
     """Its removal was not synced, nor was all of it: what is behind it counts all the same."""
-    path = journal.segment_path(folder, 0)
+    path = segment_path(folder, 0)
     path.write_bytes(bytes(100) + path.read_bytes()[100:])
     assert tail_of(folder, 4) == ([4, 5], [], [])
 
 
 def test_a_torn_tail_is_dropped(folder: Path) -> None:
     """Cut anywhere, the last frame is gone and no other."""
-    path = journal.segment_path(folder, 4)
+    path = segment_path(folder, 4)
     data = path.read_bytes()
     with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         start = segments[1].entries[1].offset
@@ -72,7 +72,7 @@ def test_a_torn_tail_is_dropped(folder: Path) -> None:
 
 def test_damage_before_a_sync_is_not_torn(folder: Path) -> None:
     """Wherever the first two frames are hit, their steps are lost and reported, and the others stay."""
-    path = journal.segment_path(folder, 0)
+    path = segment_path(folder, 0)
     data = path.read_bytes()
     with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         ends = [entry.offset for entry in segments[0].entries]
@@ -86,7 +86,7 @@ def test_damage_before_a_sync_is_not_torn(folder: Path) -> None:
 
 def test_a_bad_sector_over_two_headers_costs_its_frames_only(folder: Path) -> None:
     """Rows of one frame and the header of the next are gone: frames behind them are found again."""
-    path = journal.segment_path(folder, 0)
+    path = segment_path(folder, 0)
     data = bytearray(path.read_bytes())
     with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         at = segments[0].entries[1].offset
@@ -102,7 +102,7 @@ def test_a_bad_sector_over_two_headers_costs_its_frames_only(folder: Path) -> No
 
 def test_a_flaw_that_no_sync_covers_drops_what_is_behind(folder: Path) -> None:
     """As after a power loss, over segments too; the cut is made where the report says."""
-    path = journal.segment_path(folder, 0)
+    path = segment_path(folder, 0)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -127,7 +127,7 @@ def test_segments_that_are_dropped_are_gone_before_others_begin(
         def sync_folder(self, folder: Path) -> None:
             calls.append(f"sync {folder.name}")
 
-    path = journal.segment_path(folder, 0)
+    path = segment_path(folder, 0)
     path.write_bytes(path.read_bytes()[:-1])
     swap_disk(Log())
     with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
@@ -143,9 +143,9 @@ def test_a_segment_that_grows_is_followed(tmp_path: Path) -> None:
     ends = []
     for step in range(3):
         writer.append(step, SPEC.frame(step, values(step)))
-        ends.append(journal.segment_path(tmp_path / "w", 0).stat().st_size)
+        ends.append(segment_path(tmp_path / "w", 0).stat().st_size)
     writer.close()
-    data = journal.segment_path(tmp_path / "w", 0).read_bytes()
+    data = segment_path(tmp_path / "w", 0).read_bytes()
     path = tmp_path / "000000000000"
     path.touch()
     segment = Segment(path, SPEC, BLOCK_STEPS)
@@ -158,7 +158,7 @@ def test_a_segment_that_grows_is_followed(tmp_path: Path) -> None:
 
 def test_frames_that_changed_before_they_are_sealed_are_not_sealed(folder: Path) -> None:
     """Whatever byte of their rows did, or where the file was cut: the writer remembers their checksums."""
-    path = journal.segment_path(folder, 4)
+    path = segment_path(folder, 4)
     data = path.read_bytes()
     with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         entries = segments[1].entries
@@ -184,7 +184,7 @@ def test_a_block_whose_frames_changed_is_not_committed(tmp_path: Path) -> None:
     sink = contracts.create(tmp_path / "run", "zarr")
     for step in range(BLOCK_STEPS - 1):
         sink.append(step, **values(step))
-    path = journal.segment_path(tmp_path / "run" / "journal", 0)
+    path = segment_path(tmp_path / "run" / "journal", 0)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

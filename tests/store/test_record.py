@@ -42,6 +42,22 @@ def test_a_sync_comes_back() -> None:
     assert (head.kind, head.step, head.synced_step, head.n_bytes) == (record.SYNC, 7, 7, len(data))
 
 
+def test_an_end_comes_back_and_is_never_searched_for() -> None:
+    """It means nothing but right behind the last frame."""
+    (data,) = record.end_buffers(7, 3)
+    head = record.parse_head(SPEC, data)
+    assert head is not None
+    assert (head.kind, head.step, head.synced_step, head.n_bytes) == (record.END, 7, 3, len(data))
+    (wrong,) = record.end_buffers(3, 7)
+    assert record.parse_head(SPEC, wrong) is None
+    assert record.find_head(SPEC, lambda offset, size: data[offset : offset + size], 0, lambda _: True) is None
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_the_size_of_a_frame_is_known_before_it(step: int) -> None:
+    assert record.frame_bytes(SPEC, step) == len(frame_bytes(step))
+
+
 def test_the_layout_of_the_format() -> None:
     """docs/format.md, "Journal", byte for byte."""
     spec = ts.RunSpec({"loss": ts.Series((), "float32")})
