@@ -140,10 +140,12 @@ def test_a_child_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path, swap_di
 
     class Forking(contracts.NoSync):
         def rename(self, source: Path, target: Path) -> None:
-            for link in list(Path("/proc/self/fd").iterdir()):
+            open_now = []  # found first: a copy may take the number of a descriptor that was open for finding them
+            for link in Path("/proc/self/fd").iterdir():
                 with contextlib.suppress(OSError):
                     if link.readlink() == source:
-                        copies.append(os.dup(int(link.name)))
+                        open_now.append(int(link.name))
+            copies.extend(map(os.dup, open_now))
             super().rename(source, target)
 
     swap_disk(Forking())
