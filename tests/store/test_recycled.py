@@ -15,7 +15,7 @@ import format_reader
 import pytest
 import recorder
 from contracts import BLOCK_STEPS, assert_prefix, bits, recorded_steps, values
-from recycling import SPEC, STEPS, assert_resumes, create, inode, last_segment, left
+from recycling import SPEC, STEPS, Swap, assert_resumes, create, inode, last_segment, left
 
 import trajectory_store as ts
 from trajectory_store import record, spare
@@ -131,6 +131,31 @@ def test_a_reader_that_comes_too_late_opens_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(spare, "hold", late)
     with pytest.raises(FileNotFoundError):
         Segment(path, SPEC, BLOCK_STEPS)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the descriptor there")
+def test_a_child_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path, swap_disk: Swap) -> None:
+    """It has the writer's descriptor too: readers can hold the next segment all the same."""
+    copies = []
+
+    def leads_to(link: Path, target: Path) -> bool:
+        with contextlib.suppress(OSError):  # the listing's own
+            return link.readlink() == target
+        return False
+
+    class Forking(contracts.NoSync):
+        def rename(self, source: Path, target: Path) -> None:
+            descriptor = max(int(link.name) for link in Path("/proc/self/fd").iterdir() if leads_to(link, source))
+            copies.append(os.dup(descriptor))
+            super().rename(source, target)
+
+    swap_disk(Forking())
+    segment_path(tmp_path, 0).write_bytes(b"x")
+    spare.Spare(tmp_path).keep(segment_path(tmp_path, 0))
+    with (tmp_path / spare.NAME).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    (copy,) = copies
+    os.close(copy)
 
 
 def test_a_spare_is_one_and_survives_nobody(tmp_path: Path) -> None:
