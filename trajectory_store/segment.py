@@ -105,7 +105,6 @@ class Segment:
         what an earlier segment left begins.
         """
         n_bytes = self.n_bytes
-        self.is_ended = False
         while self.end < n_bytes:
             self.is_ended = self._ends_at(self.end)
             if self.is_ended:

@@ -57,6 +57,10 @@ def assert_resumes(path: Path, n_steps: int, *, dropped_bytes: int = 0) -> None:
     assert (sink.recovery.kept_until, sink.recovery.dropped_steps) == (n_steps, ())
     for step in range(n_steps, STEPS):
         sink.append(step, **values(step))
+        if step == n_steps:  # behind what recovery left, for whoever reads the journal
+            with ts.open(path) as run:
+                assert_prefix(run, step + 1)
+            assert list(ts.check(path)) == []
     sink.close()
     contracts.check_run(path, STEPS)
     assert [*(path / "journal").iterdir()] == []

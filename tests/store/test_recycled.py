@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -89,6 +90,33 @@ def test_a_reader_that_refreshes_follows(tmp_path: Path) -> None:
     sink.close()
 
 
+@pytest.mark.usefixtures("no_sync")
+def test_a_reader_sees_that_a_name_leads_to_another_file(tmp_path: Path) -> None:
+    """What it had open is no longer what is written."""
+    path = left(tmp_path / "run", 9)
+    with ts.open(path) as run:
+        file = segment_path(path / "journal", 8)
+        shutil.copy(file, tmp_path / "copy")
+        (tmp_path / "copy").replace(file)
+        sink = contracts.resume(path, "zarr")
+        sink.append(9, **values(9))
+        run.refresh()
+        assert_prefix(run, 10)
+        sink.close()
+
+
+def test_an_end_of_another_step_is_none(tmp_path: Path) -> None:
+    """Frames before it are missing: what is there does not look sound."""
+    for step, is_ended in ((8, True), (9, False)):
+        frame = record.frame_record(8, -1, SPEC.frame(8, values(8)))[1]
+        data = b"".join(map(bytes, [*frame, *record.end_buffers(step, -1), bytes(999)]))
+        segment_path(tmp_path, 8).write_bytes(data)
+        segment = Segment(segment_path(tmp_path, 8), SPEC, BLOCK_STEPS)
+        segment.scan()
+        assert (len(segment.entries), segment.is_ended, segment.torn_bytes > 0) == (1, is_ended, not is_ended)
+        segment.close()
+
+
 def test_a_file_that_cannot_be_held_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On file systems without flock(2) a reader reads on, and no segment is written over."""
     sink = create(tmp_path / "run")
@@ -138,14 +166,15 @@ def test_a_child_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path, swap_di
     """It has the writer's descriptor too: readers can hold the next segment all the same."""
     copies = []
 
+    def leads_to(link: Path, target: Path) -> bool:
+        with contextlib.suppress(OSError):  # the listing's own
+            return link.readlink() == target
+        return False
+
     class Forking(contracts.NoSync):
         def rename(self, source: Path, target: Path) -> None:
-            open_now = []  # found first: a copy may take the number of a descriptor that was open for finding them
-            for link in Path("/proc/self/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    if link.readlink() == source:
-                        open_now.append(int(link.name))
-            copies.extend(map(os.dup, open_now))
+            descriptor = max(int(link.name) for link in Path("/proc/self/fd").iterdir() if leads_to(link, source))
+            copies.append(os.dup(descriptor))
             super().rename(source, target)
 
     swap_disk(Forking())
