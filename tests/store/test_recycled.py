@@ -204,8 +204,9 @@ def test_a_spare_is_one_and_survives_nobody(tmp_path: Path) -> None:
     assert [file.name for file in (path / "journal").iterdir()] == [spare.NAME]
     assert list(ts.check(path)) == []
     assert ts.repair(path).recovery.dropped_bytes == 0
-    contracts.resume(path, "zarr").close()
+    sink = contracts.resume(path, "zarr")
     assert [*(path / "journal").iterdir()] == []
+    sink.close()
 
 
 @pytest.mark.usefixtures("no_sync")

@@ -103,7 +103,7 @@ def test_a_torn_frame_over_an_earlier_segment(n_steps: int, tmp_path: Path) -> N
 @pytest.mark.usefixtures("no_sync")
 def test_an_earlier_sync_proves_nothing(tmp_path: Path) -> None:
     """A torn first frame over a segment that was flushed: its sync records are not this segment's."""
-    for n_bytes in range(0, 200, 3):
+    for n_bytes in range(0, 200, 7):
         path = tmp_path / str(n_bytes)
         sink = create(path)
         for step in range(8):
