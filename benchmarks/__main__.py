@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from .peers import PEERS, Peer
+from .training_step import compute
 from .workloads import SHAPES, SYNTHETIC, History, real
 
 COLUMNS = {
@@ -47,7 +48,7 @@ def measure(peer: Peer, history: History, folder: Path, repeats: int, step_inter
             peer.append(step, row)
             waits.append(time.perf_counter() - before)
             if step_interval_s:
-                time.sleep(step_interval_s)
+                compute(step_interval_s)
                 idle += time.perf_counter() - before - waits[-1]
         peer.close()
         figures["ingest_gb_s"].append(history.nbytes / (time.perf_counter() - start - idle) / 1e9)
@@ -143,7 +144,7 @@ def machine() -> dict[str, Any]:
 @click.option("--shape", help="STEPSxTOKENSxDIM instead of a named size.")
 @click.option("--peer", "names", multiple=True, type=click.Choice(list(PEERS)), help="Only these; repeatable.")
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--step-ms", default=0.0, show_default=True, help="Idle time between appends: a training step's length.")
+@click.option("--step-ms", default=0.0, show_default=True, help="What a training step computes between appends.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
 @click.option("--output", type=click.Path(path_type=Path), help="A JSON file to write; --plot draws beside it.")
 @click.option("--plot", is_flag=True, help="Also draw OUTPUT with .png and .svg.")

@@ -16,6 +16,7 @@ import trajectory_store as ts
 from trajectory_store import safetensors_format
 
 from .__main__ import machine, peak_bytes, reset_peak, stored_bytes
+from .training_step import compute
 
 
 def write(exported: Path, folder: Path, n_rows: int, step_interval_s: float) -> dict[str, float]:
@@ -34,7 +35,7 @@ def write(exported: Path, folder: Path, n_rows: int, step_interval_s: float) -> 
                 sink.append(step, W=row)
                 waits[step] = time.perf_counter() - before
                 if step_interval_s:
-                    time.sleep(step_interval_s)
+                    compute(step_interval_s)
         raw = n_steps * row.nbytes
     return {
         "raw_gb": raw / 1e9,
@@ -50,7 +51,7 @@ def write(exported: Path, folder: Path, n_rows: int, step_interval_s: float) -> 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--rows", type=int, help="Tokens a step; default: as many as the recording has.")
-@click.option("--step-ms", default=0.0, show_default=True, help="Idle time between appends.")
+@click.option("--step-ms", default=0.0, show_default=True, help="What a training step computes between appends.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
 def main(run: Path, rows: int | None, step_ms: float, folder: Path | None) -> None:
     """Write RUN's series W anew and print the figures as JSON."""
