@@ -37,7 +37,7 @@ CACHE_BYTES = 128 << 20
 """What decoded tiles may take, unless one block takes more: reading step after step decodes each tile once."""
 _REFRESH_ATTEMPTS = 100
 _TORN_ATTEMPTS = 2
-_FEWEST_BYTES_A_THREAD = 1 << 20
+_FEWEST_BYTES_A_THREAD = 4 << 20
 """Undone by less than this, another thread costs more than it brings."""
 _MOST_OPEN_BLOCKS = 16
 
