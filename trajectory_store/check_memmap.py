@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from .commit_log import COMMITS, CommitLog
 from .errors import DamageError
 from .finding import Finding, StepRuns
 from .manifest import Manifest
-from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile
+from .memmap_file import FRAMES, RowFile
 from .progress import Meter
 
 
@@ -33,7 +34,7 @@ class MemmapCheck:
             return
         try:
             rows = RowFile(self._path / FRAMES, self._spec, self._manifest.static)
-            rows.check_room(log)
+            log.check_room(rows)
         except DamageError as error:
             yield Finding("metadata", self._path / FRAMES, str(error))
             return

@@ -14,10 +14,11 @@ from . import files, journal
 from . import manifest as manifests
 from .check_memmap import MemmapCheck
 from .check_zarr import ZarrCheck
+from .commit_log import COMMITS, CommitLog
 from .errors import DamageError
 from .finding import Finding
 from .manifest import Manifest
-from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile
+from .memmap_file import FRAMES, RowFile
 from .progress import Meter, Progress
 from .recovery import Recovery
 from .source import folder_bytes

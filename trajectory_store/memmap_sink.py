@@ -16,9 +16,10 @@ import numpy.typing as npt
 from . import files, record, safetensors_format
 from . import manifest as manifests
 from .checksum import file_crc32
+from .commit_log import COMMITS, CommitLog
 from .errors import UsageError
 from .manifest import Manifest
-from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile, tensors_of
+from .memmap_file import FRAMES, RowFile, tensors_of
 from .recovery import Recovery
 from .safetensors_format import Tensor
 from .sink import SinkContext, StepCursor

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from . import manifest as manifests
 from .checksum import crc32c
 from .chunks import BLOCK_BYTES
+from .commit_log import COMMITS, CommitLog
 from .errors import DamageError
-from .memmap_file import COMMITS, FRAMES, CommitLog, RowFile
+from .memmap_file import FRAMES, RowFile
 from .selection import Indices
 from .source import taken
 from .spec import RunSpec
@@ -64,7 +65,7 @@ class MemmapSource:
         self._log.scan()  # before the rows: a step that is committed now has its row in the file there is then
         if not self._rows.is_current():
             self._rows = RowFile(self.path / FRAMES, self.spec, self._manifest.static)
-        self._rows.check_room(self._log)
+        self._log.check_room(self._rows)
         for name in self.spec.series:
             is_verified = np.zeros(len(self._log.crcs[name]), dtype=bool)
             known = self._is_verified[name][: len(is_verified)]
@@ -87,18 +88,23 @@ class MemmapSource:
         is_verified = self._is_verified[name]
         committed = rows[rows < len(is_verified)]
         lost = rows[rows >= len(is_verified)]  # counted by the manifest, and gone from the end of the log
-        for row in [*np.unique(committed[~is_verified[committed]]).tolist(), *lost[:1].tolist()]:
-            step = int(self.spec.series[name].steps_of(row, row + 1)[0])
-            if self._log.is_lost(step):
-                raise DamageError(
-                    f'{self._log.path}: the commit of step {step} is damaged; run "trajectory-store check"'
-                )
-            if crc32c(np.ascontiguousarray(self._rows.rows(name)[row])) != self._log.crcs[name][row]:
-                raise DamageError(
-                    f"{self._rows.path}: step {step} of series {name!r} fails its checksum;"
-                    ' run "trajectory-store check"'
-                )
+        rows_there, crcs = self._rows.rows(name), self._log.crcs[name]
+        for row in np.unique(committed[~is_verified[committed]]).tolist():
+            if self._log.lost_steps or crc32c(np.ascontiguousarray(rows_there[row])) != crcs[row]:
+                self._require_sound(name, row)
             is_verified[row] = True
+        for row in lost[:1].tolist():
+            self._require_sound(name, row)
+
+    def _require_sound(self, name: str, row: int) -> None:
+        """Raise DamageError where the row fails its checksum, or its step's commit is lost."""
+        step = int(self.spec.series[name].steps_of(row, row + 1)[0])
+        if self._log.is_lost(step):
+            raise DamageError(f'{self._log.path}: the commit of step {step} is damaged; run "trajectory-store check"')
+        if crc32c(np.ascontiguousarray(self._rows.rows(name)[row])) != self._log.crcs[name][row]:
+            raise DamageError(
+                f'{self._rows.path}: step {step} of series {name!r} fails its checksum; run "trajectory-store check"'
+            )
 
     def close(self) -> None:
         """The mapping goes with this object."""

@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"chunks", "segment", "tile_cache"},
     {"complete_segment", "journal", "journal_writer", "safetensors_source", "static", "tile_job", "whole_block"},
     {"block_file", "conversion", "foreign", "manifest", "memmap_file"},
+    {"commit_log"},
     {"check_memmap", "foreign_hdf5", "foreign_numpy", "memmap_sink", "memmap_source", "zarr_metadata", "zarr_source"},
     {"zarr_sink"},
     {"check_zarr", "run"},

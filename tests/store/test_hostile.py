@@ -20,8 +20,9 @@ import trajectory_store as ts
 from trajectory_store import manifest, safetensors_format
 from trajectory_store import record as records
 from trajectory_store.checksum import crc32c
+from trajectory_store.commit_log import COMMITS, CommitLog
 from trajectory_store.errors import MalformedFileError, TrajectoryError
-from trajectory_store.memmap_file import COMMITS, FRAMES, CommitLog, RowFile
+from trajectory_store.memmap_file import FRAMES, RowFile
 from trajectory_store.segment import segment_path
 from trajectory_store.whole_block import WholeBlock
 
