@@ -94,9 +94,9 @@ class CommitLog:
             if n_alone >= _FEWEST_AT_ONCE:  # or looking for many would cost more than it saves: syncs may come often
                 n_taken = self._take_consecutive(read, n_at_once)
                 n_at_once = min(2 * n_at_once, _MOST_AT_ONCE) if n_taken == n_at_once else _FEWEST_AT_ONCE
-                n_alone = n_alone if n_taken else 0
                 if n_taken:
                     continue
+                n_alone = 0
             found = record.find_head(self._spec, one_by_one, self.end, self._can_follow)
             if found is None:
                 return

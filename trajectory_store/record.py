@@ -144,7 +144,7 @@ def consecutive_heads(spec: RunSpec, data: bytes, first_step: int) -> npt.NDArra
     """As many sound headers as `data` starts with, without their rows, of the frames from `first_step` on, one a step.
 
     A structured array with `synced_step` and `crcs` (n, series), empty unless every series is due at every step: what
-    `parse_head` finds one by one, at a twentieth of its time.
+    `parse_head` finds one by one, in a tenth of the time.
     """
     n_rows = len(spec.series)
     layout = np.dtype(

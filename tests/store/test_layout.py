@@ -65,6 +65,21 @@ def test_wide_rows_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert np.array_equal(run["W"].bits[:], history)
 
 
+@pytest.mark.parametrize("fewest_bytes", [1, 1 << 40])
+def test_tiles_are_read_alike_by_one_thread_and_by_many(
+    fewest_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small recordings are read by one thread, unless they are told that another pays."""
+    monkeypatch.setattr(zarr_source, "_FEWEST_BYTES_A_THREAD", fewest_bytes)
+    history = np.random.default_rng(0).integers(0, 1 << 16, (40, 300, 64), dtype=np.uint16)
+    with ts.create(tmp_path / "run", {"W": ts.Series((300, 64), "bfloat16")}, steps=40, block_steps=8) as sink:
+        for step, row in enumerate(history):
+            sink.append(step, W=row)
+    with ts.open(tmp_path / "run") as run:
+        for key in (np.s_[:], np.s_[:, 7], np.s_[17], np.s_[3:30:5, [1, 70, 299]], np.s_[:, 60:70]):
+            assert np.array_equal(run["W"].bits[key], history[key])
+
+
 def test_a_block_read_step_by_step_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that takes more than the cache has otherwise."""
     monkeypatch.setattr(zarr_source, "CACHE_BYTES", 1)
