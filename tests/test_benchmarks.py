@@ -27,7 +27,18 @@ def recording(folder: Path) -> Path:
 def test_every_installed_peer_is_measured(workload: str, tmp_path: Path) -> None:
     """Each peer reads back what it was given; the table has a row for each."""
     output = tmp_path / "figures.json"
-    arguments = ["--workload", workload, "--size", "tiny", "--repeats", "1", "--output", str(output)]
+    arguments = [
+        "--workload",
+        workload,
+        "--size",
+        "tiny",
+        "--repeats",
+        "1",
+        "--step-ms",
+        "0.1",
+        "--output",
+        str(output),
+    ]
     result = CliRunner().invoke(main, [*arguments, "--peer", "trajectory_store", "--peer", "zarr default"])
 
     assert result.exit_code == 0, result.output
@@ -69,7 +80,7 @@ def test_an_order_0_bound_is_the_entropy() -> None:
 
 
 def test_a_recording_is_written_anew_with_more_rows(tmp_path: Path) -> None:
-    result = CliRunner().invoke(full_length.main, [str(recording(tmp_path)), "--rows", "100"])
+    result = CliRunner().invoke(full_length.main, [str(recording(tmp_path)), "--rows", "100", "--step-ms", "0.1"])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.output)
     assert figures["rows"] == 100

@@ -14,8 +14,11 @@ from click.testing import Result
 from conftest import set_options
 from safetensors.torch import load_file, save_file
 
+import trajectory_store as ts
 from trainer import budget
+from trainer.config import Config
 from trainer.presets import PRESETS
+from trajectory_store.chunks import block_steps_for
 
 Run = Callable[..., Result]
 
@@ -351,3 +354,20 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     assert found.returncode == 2
     assert found.stderr.startswith("Error: ")
     assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("n_tokens", [10, 3_699, 10_000, 88_000, 400_000])
+def test_the_budget_has_room_for_the_stores_blocks(n_tokens: int, tmp_path: Path) -> None:
+    """The journal holds two blocks of what the store makes of such rows, which may be half of what is counted."""
+    series = {"W": ts.Series((n_tokens, 64), "bfloat16")}
+    found = budget.estimate(
+        Config(total_steps=10_000),
+        series,
+        tmp_path,
+        backend="zarr",
+        device="cpu",
+        checkpoint_bytes=0,
+        with_export=False,
+    )
+    blocks = 2 * block_steps_for(list(series.values())) * series["W"].row_bytes
+    assert blocks <= found.journal_bytes <= 2 * blocks
