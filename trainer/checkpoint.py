@@ -49,12 +49,17 @@ def rolling_path(folder: Path, step: int) -> Path:
     return folder / f"rolling_step_{step:05d}.pt"
 
 
+def is_checkpoint(path: Path, folder: Path) -> bool:
+    """Whether this is the name of a checkpoint in `folder`; whether the file is there does not matter."""
+    return path.parent == folder and _NAME.fullmatch(path.name) is not None
+
+
 def checkpoints(folder: Path) -> list[CheckpointFile]:
-    """The checkpoints of a folder by increasing step, sound or not."""
+    """The files of a folder that are called checkpoints, by increasing step, sound or not."""
     if not folder.is_dir():
         return []
     found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
-    return sorted(CheckpointFile(int(m[2]), m[1] == "checkpoint", path) for m, path in found if m)
+    return sorted(CheckpointFile(int(m[2]), m[1] == "checkpoint", path) for m, path in found if m and path.is_file())
 
 
 def save_checkpoint(path: Path, state: TrainingState, about: Mapping[str, Any]) -> None:

@@ -5,16 +5,26 @@
     OUT/metadata.json                      written when the run is complete
     OUT/<preset>_trajectory.safetensors    with --export
 
-Law: looking never touches; a folder that is not a run's is never written into.
+Law: looking never touches; a folder that is not a run's is never written into. A folder is a run's because of what its
+files hold: the names alone are the notebook's too, and other programs'.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import trajectory_store as ts
 from trajectory_store import files
-from trajectory_store.errors import RunExistsError, RunNotFoundError, UsageError
+from trajectory_store.errors import (
+    MalformedFileError,
+    RunExistsError,
+    RunNotFoundError,
+    TrajectoryError,
+    UsageError,
+)
 
-from .checkpoint import checkpoints
+from .checkpoint import checkpoints, is_checkpoint, read_checkpoint
+from .presets import PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,15 @@ class Options:
     @property
     def exported(self) -> Path:
         """The exported file."""
-        return self.out / f"{self.preset.replace('-', '_')}_trajectory.safetensors"
+        return self._exported(self.preset)
+
+    @property
+    def exports(self) -> set[Path]:
+        """The exported files of all presets: an earlier attempt may have been given another one."""
+        return {self._exported(preset) for preset in (self.preset, *PRESETS)}
+
+    def _exported(self, preset: str) -> Path:
+        return self.out / f"{preset.replace('-', '_')}_trajectory.safetensors"
 
 
 def check_out(options: Options) -> None:
@@ -63,15 +81,22 @@ def check_out(options: Options) -> None:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if options.export and not options.capture:
         raise UsageError("--export needs a recording: leave --no-capture out")
-    out, is_recorded = options.out, options.is_recorded
-    is_saved = bool(checkpoints(options.checkpoints))
+    out = options.out
     if options.resume:
-        _check_resumed(options, is_recorded=is_recorded, is_saved=is_saved)
+        _check_resumed(options)
     elif out.is_dir():
-        remedy = "go on with it (--resume) or replace it (--overwrite)" if is_recorded or is_saved else "choose another"
-        if not all(map(is_leftover, out.iterdir())) and not (options.overwrite and (is_recorded or is_saved)):
-            raise RunExistsError(f"{out}: the output folder is there already; {remedy}")
-        if is_recorded and not options.capture:
+        if all(_is_leftover(path, options) for path in out.iterdir()):
+            return
+        if not (_is_recorded_by_trainer(options) or _is_saved_by_trainer(options)):
+            raise RunExistsError(
+                f"{out}: the output folder is there already; choose another, because `trainer run` wrote no sound run"
+                " into it"
+            )
+        if not options.overwrite:
+            raise RunExistsError(
+                f"{out}: the output folder is there already; go on with it (--resume) or replace it (--overwrite)"
+            )
+        if options.is_recorded and not options.capture:
             raise RunExistsError(
                 f"{out}: a run that is not recorded does not replace one that is; choose another folder"
             )
@@ -79,19 +104,60 @@ def check_out(options: Options) -> None:
         raise RunExistsError(f"{out}: is there and is not a folder; choose another")
 
 
-def _check_resumed(options: Options, *, is_recorded: bool, is_saved: bool) -> None:
+def _check_resumed(options: Options) -> None:
     out = options.out
     if not out.is_dir():
         raise RunNotFoundError(f"{out}: there is no run to resume; start one without --resume")
-    if is_recorded and not options.capture:
-        raise UsageError(f"{out}: this run is recorded; resume it without --no-capture")
-    if is_saved and options.capture and not is_recorded:
-        raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
-    foreign = [path for path in out.iterdir() if path != options.checkpoints and not is_leftover(path)]
-    if foreign and not (is_recorded or is_saved):
+    if options.is_recorded:
+        if not options.capture:
+            raise UsageError(f"{out}: this run is recorded; resume it without --no-capture")
+    elif _is_saved_by_trainer(options):
+        if options.capture:
+            raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
+    elif any(not _is_leftover(path, options) for path in _entries(out, options.checkpoints)):
         raise RunNotFoundError(f"{out}: there is no run in this folder to resume")
 
 
-def is_leftover(path: Path) -> bool:
-    """Whether a killed process was writing something under this name."""
-    return path.name.startswith(".") and path.suffix == ".partial"
+def leftovers(options: Options) -> list[Path]:
+    """What a killed process was writing or replacing in the output folder.
+
+    Only the names that a run writes there count, and only as what it makes of them: a file, or the recording's folder.
+    Whatever else is in the folder belongs to somebody else.
+    """
+    written = (path for path in _entries(options.out, options.checkpoints) if _is_leftover(path, options))
+    aside = (path for path in files.moved_aside(options.trajectory) if path.is_dir() and not path.is_symlink())
+    return [*aside, *written]
+
+
+def _entries(out: Path, checkpoints_folder: Path) -> list[Path]:
+    """What is in the output folder and in its folder of checkpoints."""
+    inner = list(checkpoints_folder.iterdir()) if checkpoints_folder.is_dir() else []
+    return [*(path for path in out.iterdir() if path != checkpoints_folder or not path.is_dir()), *inner]
+
+
+def _is_leftover(path: Path, options: Options) -> bool:
+    if not files.is_partial(path) or path.is_symlink():
+        return False
+    whole = path.with_name(path.name[1:].rsplit(".", 2)[0])  # .NAME.XXXXXXXX.partial
+    if whole == options.trajectory:
+        return path.is_dir()
+    is_ours = whole == options.metadata or whole in options.exports or is_checkpoint(whole, options.checkpoints)
+    return is_ours and path.is_file()
+
+
+def _is_recorded_by_trainer(options: Options) -> bool:
+    """Whether the recording, in its place or moved aside, says that `trainer run` made it."""
+    for folder in (options.trajectory, *files.moved_aside(options.trajectory)):
+        with contextlib.suppress(TrajectoryError), ts.open(folder) as recorded:
+            if {"preset", "config", "fingerprint"} <= recorded.attrs.keys():
+                return True
+    return False
+
+
+def _is_saved_by_trainer(options: Options) -> bool:
+    """Whether a checkpoint is this trainer's: the notebook's, of the same names, are not, and nothing replaces them."""
+    for file in reversed(checkpoints(options.checkpoints)):
+        with contextlib.suppress(MalformedFileError):
+            read_checkpoint(file.path)
+            return True
+    return False

@@ -36,12 +36,13 @@ def prepare(
     """Make `folder` and return its provenance.
 
     Without a source the built-in text is used. `load_dataset` stands in for `datasets.load_dataset`. Raises
-    RunExistsError where the folder is there already and `overwrite` is not set; then nothing is touched.
+    RunExistsError if something is at `folder` already, unless `overwrite` is set and it is a data folder with nothing
+    else in it; then nothing is touched.
     """
-    if folder.exists() and not overwrite:
-        raise RunExistsError(f"{folder}: is there already; choose another folder, or replace it with --overwrite")
-    if folder.exists() and not (folder / PROVENANCE).is_file():
-        raise RunExistsError(f"{folder}: is there and is not a data folder, so it is not replaced")
+    if folder.exists() or folder.is_symlink():
+        if not overwrite:
+            raise RunExistsError(f"{folder}: is there already; choose another folder, or replace it with --overwrite")
+        _require_replaceable(folder)
     if vocab_size < 2:
         raise UsageError(f"vocabulary size {vocab_size}: expected at least 2")
     if fineweb and (corpus_file or tokenizer_corpus_files):
@@ -91,3 +92,20 @@ def prepare(
         }
         files.put(partial / PROVENANCE, (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode())
     return provenance
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Raise unless `folder` was made by `prepare`, and holds no file that it does not make: all of it would go."""
+    try:
+        provenance = json.loads((folder / PROVENANCE).read_bytes())
+    except (OSError, ValueError):
+        provenance = None
+    if folder.is_symlink() or not isinstance(provenance, dict) or not isinstance(provenance.get("sha256"), dict):
+        raise RunExistsError(
+            f"{folder}: is there and is not a data folder that `trainer prepare` made, so it is not replaced"
+        )
+    if others := sorted({path.name for path in folder.iterdir()} - {CORPUS, TOKENIZER, MASKS, PROVENANCE}):
+        raise RunExistsError(
+            f"{folder}: holds {others[0]!r}, which `trainer prepare` did not make, so it is not replaced; move that"
+            " elsewhere, or choose another folder"
+        )

@@ -28,7 +28,7 @@ from .data import TrainingData
 from .fingerprint import differences, take_fingerprint
 from .loop import train
 from .metadata import write_metadata
-from .output import Options, is_leftover
+from .output import Options, leftovers
 from .recorder import NoRecording, Recorder, Sink
 from .rows import captured_tokens, declared_series, token_text
 from .state import TrainingState, fresh
@@ -300,10 +300,7 @@ class RunFolder:
 
     def _clear_partial_files(self) -> None:
         """Remove what a killed process was writing or replacing; the recording's lock is held, so nobody else is."""
-        leftovers = files.moved_aside(self._options.trajectory)
-        for folder in (self._options.out, self._options.checkpoints):
-            leftovers += filter(is_leftover, folder.iterdir() if folder.is_dir() else ())
-        for path in leftovers:
+        for path in leftovers(self._options):
             with files.storage_errors("remove", path):
                 (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
 

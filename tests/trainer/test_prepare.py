@@ -5,6 +5,7 @@ import hashlib
 import json
 import lzma
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,6 +250,59 @@ def test_existing_folder_is_replaced_only_on_request(tmp_path: Path, texts: Simp
     assert refused.exit_code == 2
     assert "not a data folder" in refused.stderr
     assert (other / "chapter.txt").read_text() == "unique"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"notes.partial": "unique"}, "holds 'notes.partial', which `trainer prepare` did not make"),
+        ({".corpus.txt.1234abcd.partial": "unique"}, "holds '.corpus.txt.1234abcd.partial', which"),
+        ({"thesis/chapter.txt": "unique"}, "holds 'thesis', which `trainer prepare` did not make"),
+        ({"provenance.json": '{"unique": 1}'}, "not a data folder"),
+        ({"provenance.json": '["sha256"]'}, "not a data folder"),
+        ({"provenance.json": "unique"}, "not a data folder"),
+    ],
+)
+def test_a_neighbours_file_keeps_a_data_folder(
+    tmp_path: Path, data: Path, trainer: Run, content: dict[str, str], sentence: str
+) -> None:
+    """--overwrite removes what `prepare` makes: a folder with any other file, or of another program, stays whole."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    for name, text in content.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    result = trainer("prepare", folder, "--overwrite")
+
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_link_to_a_data_folder_is_not_replaced(tmp_path: Path, data: Path, trainer: Run) -> None:
+    """The link would be moved aside and what it leads to would stay: say so before anything is moved."""
+    (tmp_path / "data").symlink_to(data)
+
+    assert "not a data folder" in trainer("prepare", tmp_path / "data", "--overwrite").stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_a_killed_overwrite_moved_aside_is_removed(tmp_path: Path, texts: SimpleNamespace, trainer: Run) -> None:
+    """By the next overwrite of the same folder, and no neighbour's with it."""
+    for name in (".data.0123abcd.replaced", ".other.0123abcd.replaced", ".data.replaced", ".data.0123abcd.partial"):
+        (tmp_path / name).mkdir()
+
+    result = trainer("prepare", tmp_path / "data", "--corpus", texts.corpus, "--vocab-size", 200, "--overwrite")
+
+    assert result.exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".data.0123abcd.partial",  # of a process that may still be at work: nothing locks a data folder
+        ".data.replaced",
+        ".other.0123abcd.replaced",
+        "data",
+    ]
 
 
 @pytest.mark.slow

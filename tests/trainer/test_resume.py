@@ -230,7 +230,7 @@ def test_resume_of_a_complete_run_makes_what_is_missing(tmp_path: Path, run_tiny
     run_tiny(tmp_path / "out")
     metadata = (tmp_path / "out" / "metadata.json").read_bytes()
     (tmp_path / "out" / "metadata.json").unlink()
-    (tmp_path / "out" / "checkpoints" / ".checkpoint_step_00015.pt.0123.partial").write_bytes(b"torn")
+    (tmp_path / "out" / "checkpoints" / ".checkpoint_step_00015.pt.0123abcd.partial").write_bytes(b"torn")
 
     assert run_tiny(tmp_path / "out", "--resume").exit_code == 0
 
