@@ -1,0 +1,140 @@
+"""Public docstrings are numpydoc, and say of a signature what is true.
+
+`python tests/test_docstrings.py` prints what is wrong with each, and writes the list of those still to be mended.
+"""
+
+import builtins
+import inspect
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+from numpydoc.docscrape import get_doc_object
+from numpydoc.validate import validate
+
+import trajectory_store as ts
+from trajectory_store import analysis, errors, notebook, report
+from trajectory_store.analysis.phases import Scheme
+from trajectory_store.analysis.scanning import Accumulator, Analysis
+
+ROOT = Path(__file__).parents[1]
+TO_MEND = ROOT / "tests" / "docstrings_to_mend.txt"
+CHECKS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["numpydoc_validation"]["checks"])
+
+DOORS: dict[ModuleType, list[str]] = {
+    ts: [name for name in ts.__all__ if not isinstance(getattr(ts, name), ModuleType)],
+    analysis: [name for name in analysis.__all__ if name != "lattice"],
+    analysis.lattice: [name for name, value in vars(analysis.lattice).items() if inspect.isfunction(value)],
+    report: report.__all__,
+    errors: [name for name, value in vars(errors).items() if isinstance(value, type)],
+    notebook: ["bar"],
+}
+"""Where a user finds names, and which."""
+
+
+METHODS = (FunctionType, classmethod, staticmethod, property)
+PROTOCOLS = (ts.Sink, Analysis, Accumulator, Scheme)
+"""What they ask of a method is said once, there."""
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    """(dotted name, object) of everything that a user meets and that needs a docstring of its own."""
+    promised = {name for protocol in PROTOCOLS for name in vars(protocol) if not name.startswith("_")}
+    for door, names in DOORS.items():
+        for name in names:
+            value = getattr(door, name)
+            if not callable(value) or name.startswith("_"):
+                continue
+            yield f"{door.__name__}.{name}", value
+            if isinstance(value, type) and not issubclass(value, errors.TrajectoryError):
+                for member, found in vars(value).items():
+                    is_said_elsewhere = member in promised and value not in PROTOCOLS
+                    if not member.startswith("_") and not is_said_elsewhere and isinstance(found, METHODS):
+                        yield f"{door.__name__}.{name}.{member}", found
+
+
+def flaws(value: Any) -> list[str]:
+    """What is wrong with one docstring, a sentence each."""
+    if not inspect.getdoc(value):
+        return ["it has no docstring"]
+    document = get_doc_object(value)
+    found = [f"{code}: {said}" for code, said in validate(document)["errors"] if code in CHECKS]
+    if isinstance(value, type):
+        # numpydoc knows no dataclasses: what a field is may be said of a parameter or of an attribute.
+        found = [flaw for flaw in found if not flaw.startswith(("PR01", "PR02", "PR03"))]
+        said = {
+            name.strip()
+            for part in ("Parameters", "Attributes")
+            for entry in document[part]
+            for name in entry.name.split(",")
+        }
+        meant = {name for name in _parameters(value) if not name.startswith("_")}
+        found += [f"{name!r} is not described" for name in sorted(meant - said)]
+        found += [f"{name!r} is described and does not exist" for name in sorted(said - meant - set(dir(value)))]
+    for entry in document["Raises"]:
+        kind = entry.type or entry.name
+        if not hasattr(errors, kind) and not hasattr(builtins, kind):
+            found.append(f"it raises {kind!r}, which does not exist")
+    return found
+
+
+def _parameters(kind: type) -> list[str]:
+    if kind in PROTOCOLS:
+        return []
+    try:
+        return list(inspect.signature(kind).parameters)
+    except ValueError:  # an exception
+        return []
+
+
+PUBLIC = dict(public())
+
+
+@pytest.mark.parametrize("dotted", PUBLIC)
+def test_a_public_docstring_is_numpydoc(dotted: str) -> None:
+    """Sections as numpydoc has them, parameters as the signature has them, errors that exist."""
+    found = flaws(PUBLIC[dotted])
+
+    if dotted in TO_MEND.read_text().splitlines():
+        assert found, f"{dotted} is mended: take it off {TO_MEND.name}"
+    else:
+        assert found == []
+
+
+def test_the_list_names_only_what_there_is() -> None:
+    """It can only shrink: a new name is never put on it."""
+    assert set(TO_MEND.read_text().splitlines()) <= set(PUBLIC)
+
+
+def test_flaws_are_seen() -> None:
+    """A wrong parameter and an error that does not exist are found."""
+
+    def scale(factor: float) -> float:
+        """Multiply.
+
+        Parameters
+        ----------
+        faktor : float
+            By what.
+
+        Raises
+        ------
+        NoSuchError
+            Never.
+        """
+        return factor
+
+    found = " ".join(flaws(scale))
+    for part in ("PR01", "PR02", "RT01", "NoSuchError"):
+        assert part in found
+
+
+if __name__ == "__main__":
+    wrong = {dotted: found for dotted, value in PUBLIC.items() if (found := flaws(value))}
+    for dotted, found in wrong.items():
+        print(dotted, *found, sep="\n    ")
+    TO_MEND.write_text("".join(f"{dotted}\n" for dotted in wrong))
+    print(f"{len(wrong)} of {len(PUBLIC)}")
