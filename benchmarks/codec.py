@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 import trajectory_store as ts
-from trajectory_store import bf16, kernels, motion, temporal, zstd
+from trajectory_store import bf16
+from trajectory_store.codec import kernels, motion, temporal, zstd
 
 Patterns = npt.NDArray[np.uint16]
 N_TILES = 4

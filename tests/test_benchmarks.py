@@ -11,7 +11,7 @@ import trajectory_store as ts
 from benchmarks import codec, findings, full_length
 from benchmarks.__main__ import COLUMNS, main
 from benchmarks.workloads import SHAPES, drifting
-from trajectory_store import kernels
+from trajectory_store.codec import kernels
 
 
 def recording(folder: Path) -> Path:

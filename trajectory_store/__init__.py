@@ -4,17 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .backends.memory.sink import MemorySink, NullSink
+from .backends.recovery import Recovery
+from .backends.sink import Sink
 from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
-from .sink import MemorySink, NullSink, Sink
 from .spec import RunSpec, Series
 
 if TYPE_CHECKING:
+    from .backends.finding import Finding
     from .checking import Repair, check, repair
     from .comparison import Comparison, compare
     from .export import export_safetensors
-    from .finding import Finding
     from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "LazySeries",
     "MemorySink",
     "NullSink",
+    "Recovery",
     "Repair",
     "Run",
     "RunSpec",
@@ -44,10 +47,10 @@ __all__ = [
 ]
 
 _LATE = {
+    "backends.finding": ("Finding",),
     "checking": ("Repair", "check", "repair"),
     "comparison": ("Comparison", "compare"),
     "export": ("export_safetensors",),
-    "finding": ("Finding",),
     "importing": ("Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors"),
 }
 """Imported when they are first asked for: a trainer that records needs none of them."""

@@ -10,19 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files, journal
-from . import manifest as manifests
-from .check_memmap import MemmapCheck
-from .check_zarr import ZarrCheck
-from .commit_log import COMMITS, CommitLog
+from . import files
+from .backends import manifest as manifests
+from .backends.finding import Finding
+from .backends.manifest import Manifest
+from .backends.memmap.check import MemmapCheck
+from .backends.memmap.commit_log import COMMITS, CommitLog
+from .backends.memmap.row_file import FRAMES, RowFile
+from .backends.recovery import Recovery
+from .backends.writer_lock import WriterLock
+from .backends.zarr.check import ZarrCheck
 from .errors import DamageError
-from .finding import Finding
-from .manifest import Manifest
-from .memmap_file import FRAMES, RowFile
+from .files import folder_bytes
+from .journal.segment import JOURNAL_FOLDER
+from .journal.tail import cut_tail, read_tail, scanned_segments
 from .progress import Meter, Progress
-from .recovery import Recovery
-from .source import folder_bytes
-from .writer_lock import WriterLock
 
 
 def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Iterator[Finding]:
@@ -94,9 +96,9 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _cut_journal(path: Path, manifest: Manifest) -> Recovery:
-    with journal.scanned_segments(path / journal.FOLDER, manifest.spec, manifest.block_steps) as segments:
-        tail = journal.read_tail(manifest.spec, segments, manifest.sealed_until)
-        dropped_bytes = journal.cut_tail(segments, tail)
+    with scanned_segments(path / JOURNAL_FOLDER, manifest.spec, manifest.block_steps) as segments:
+        tail = read_tail(manifest.spec, segments, manifest.sealed_until)
+        dropped_bytes = cut_tail(segments, tail)
     return Recovery(tail.end(manifest.sealed_until), tuple(tail.dropped_steps), dropped_bytes)
 
 

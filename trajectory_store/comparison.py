@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import bf16
+from .backends.safetensors.source import SafetensorsSource
 from .errors import SeriesNotFoundError
 from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
-from .safetensors_source import SafetensorsSource
-from .spec import storage_dtype
-from .static import dtype_name
+from .spec import dtype_name, storage_dtype
 
 EQUAL = "equal"
 A_IS_PREFIX = "a is a prefix of b"

@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import bf16, files, safetensors_format
-from .chunks import BLOCK_BYTES
+from .backends.memmap.source import MemmapSource
+from .blocks.layout import BLOCK_BYTES
 from .errors import RunExistsError, SeriesNotFoundError, StepNotRecordedError, UsageError
-from .memmap_source import MemmapSource
 from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
 from .selection import Indices, pieces
-from .spec import Series
-from .static import dtype_name
+from .spec import Series, dtype_name
 
 DTYPES = ("uint16", "bfloat16")
 """How a bfloat16 series can be declared in the file."""

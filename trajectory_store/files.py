@@ -308,3 +308,15 @@ def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
             with storage_errors(f"move {aside} back", path):
                 disk.rename(aside, path)
         raise
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files of a folder take, in bytes; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total

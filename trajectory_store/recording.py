@@ -7,20 +7,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import files, memmap_sink, zarr_sink
-from . import manifest as manifests
-from .chunks import block_steps_for
+from . import files
+from .backends import manifest as manifests
+from .backends.manifest import Manifest, checked_attrs
+from .backends.memmap import sink as memmap_sink
+from .backends.memmap.sink import MemmapSink
+from .backends.recovery import Recovery
+from .backends.sink import Sink, SinkContext, StepCursor
+from .backends.writer_lock import WriterLock
+from .backends.zarr import sink as zarr_sink
+from .backends.zarr.sink import ZarrSink
+from .blocks.layout import block_steps_for
+from .blocks.static_array import checked_static
+from .codec.tile_codecs import check_name as check_codec_name
 from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, UsageError
-from .manifest import Manifest, checked_attrs
-from .memmap_sink import MemmapSink
-from .recovery import Recovery
 from .run import Run, open_run
-from .sink import Sink, SinkContext, StepCursor
 from .spec import RunSpec, Series
-from .static import checked_static
-from .tiles import check_name as check_codec_name
-from .writer_lock import WriterLock
-from .zarr_sink import ZarrSink
 
 BACKENDS = ("zarr", "memmap")
 DURABILITIES = ("process", "power", "none")

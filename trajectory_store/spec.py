@@ -42,6 +42,11 @@ MAX_AXES = 30
 MAX_STEPS = 2**48
 
 
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """A numpy dtype's name as used in specs."""
+    return "bfloat16" if dtype == BFLOAT16 else dtype.name
+
+
 def storage_dtype(dtype_name: str) -> np.dtype[Any]:
     """The numpy dtype that holds the bits on disk: uint16 for bfloat16, else the dtype itself."""
     return np.dtype("<u2") if dtype_name == "bfloat16" else DTYPES[dtype_name]

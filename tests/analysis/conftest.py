@@ -7,16 +7,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import recordings
 
-from trajectory_store import reopening
 from trajectory_store.analysis import scanning
+from trajectory_store.run import pickling
 
 
 @pytest.fixture(autouse=True)
 def _closed_runs():
     """Runs that were opened for unpickled series are closed after each test, not when the process ends."""
     yield
-    while reopening._open_runs:
-        reopening._open_runs.popitem()[1].close()
+    while pickling._open_runs:
+        pickling._open_runs.popitem()[1].close()
 
 
 @pytest.fixture(params=sorted(recordings.RECORDINGS))

@@ -9,8 +9,8 @@ import recordings
 
 import trajectory_store as ts
 from trajectory_store import analysis
+from trajectory_store.backends.memmap.source import MemmapSource
 from trajectory_store.errors import DamageError, SeriesNotFoundError, UsageError
-from trajectory_store.memmap_source import MemmapSource
 
 
 def all_results(recorded, **how):

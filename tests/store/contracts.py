@@ -10,6 +10,8 @@ import pytest
 
 import trajectory_store as ts
 from trajectory_store import files
+from trajectory_store.backends.memmap.sink import MemmapSink
+from trajectory_store.backends.zarr.sink import ZarrSink
 from trajectory_store.errors import (
     FrameError,
     LossyCastError,
@@ -18,8 +20,6 @@ from trajectory_store.errors import (
     StepOrderError,
     UsageError,
 )
-from trajectory_store.memmap_sink import MemmapSink
-from trajectory_store.zarr_sink import ZarrSink
 
 SERIES = {
     "W": ts.Series((5, 3), "bfloat16", dims=("token", "dim")),

@@ -8,9 +8,10 @@ import contracts
 from contracts import BLOCK_STEPS, SERIES, abandon, assert_prefix, recorded_steps, values
 
 import trajectory_store as ts
-from trajectory_store import files, journal
-from trajectory_store.segment import Segment
-from trajectory_store.zarr_sink import ZarrSink
+from trajectory_store import files
+from trajectory_store.backends.zarr.sink import ZarrSink
+from trajectory_store.journal.segment import Segment
+from trajectory_store.journal.tail import scanned_segments
 
 STEPS = 23
 SPEC = ts.RunSpec(SERIES, STEPS)
@@ -39,7 +40,7 @@ def left(path: Path, n_steps: int, flushed: int = -1) -> Path:
 @contextlib.contextmanager
 def last_segment(path: Path) -> Iterator[Segment]:
     """The last segment of a run, scanned."""
-    with journal.scanned_segments(path / "journal", SPEC, BLOCK_STEPS) as segments:
+    with scanned_segments(path / "journal", SPEC, BLOCK_STEPS) as segments:
         yield segments[-1]
 
 

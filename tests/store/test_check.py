@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from contracts import BLOCK_STEPS, STEPS, bits, record, values
 
 import trajectory_store as ts
-from trajectory_store import journal
 from trajectory_store.commands.check import command
 from trajectory_store.errors import DamageError, RunLockedError, RunNotFoundError, TrajectoryError
-from trajectory_store.segment import segment_path
+from trajectory_store.journal.segment import segment_path
+from trajectory_store.journal.tail import scanned_segments
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -277,7 +277,7 @@ def test_repair_cuts_a_torn_tail_and_nothing_else(backend: str, tmp_path: Path) 
     done = ts.repair(path)
 
     assert done.findings == ()
-    assert done.recovery == ts.recovery.Recovery(7, (), 14)
+    assert done.recovery == ts.Recovery(7, (), 14)
     assert [path / ".manifest.json.0123abcd.partial"] == list(done.removed)
     after = contracts.contents(path)
     assert before == after
@@ -297,7 +297,7 @@ def test_repair_lists_every_step_that_is_lost(backend: str, tmp_path: Path) -> N
             file, offset = path / "frames.safetensors", run.source.rows.tensors["loss"].offset + 5 * 4
     else:
         file = segment_path(path / "journal", 4)
-        with journal.scanned_segments(path / "journal", run_spec(path), BLOCK_STEPS) as segments:
+        with scanned_segments(path / "journal", run_spec(path), BLOCK_STEPS) as segments:
             entry = segments[0].entries[1]
             assert entry.step == 5
             offset = entry.offset + entry.head.n_bytes - 1

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import trajectory_store as ts
-from trajectory_store import record
+from trajectory_store.backends.memmap.commit_log import COMMITS, CommitLog
 from trajectory_store.checksum import crc32c, crc32c_of_rows
-from trajectory_store.commit_log import COMMITS, CommitLog
-from trajectory_store.record import Reader, Record
+from trajectory_store.journal import record
+from trajectory_store.journal.record import Reader, Record
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

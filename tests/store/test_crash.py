@@ -285,6 +285,6 @@ def test_an_abandoned_run_is_resumed_where_it_was(backend: str, tmp_path: Path) 
     sink = contracts.resume(tmp_path / "run", backend)
 
     assert sink.next_step == 6
-    assert sink.recovery == ts.recovery.Recovery(6, (), 0)
+    assert sink.recovery == ts.Recovery(6, (), 0)
     sink.close()
     contracts.check_run(tmp_path / "run", 6)

@@ -17,14 +17,15 @@ import pytest
 from contracts import record, values
 
 import trajectory_store as ts
-from trajectory_store import manifest, safetensors_format
-from trajectory_store import record as records
+from trajectory_store import safetensors_format
+from trajectory_store.backends import manifest
+from trajectory_store.backends.memmap.commit_log import COMMITS, CommitLog
+from trajectory_store.backends.memmap.row_file import FRAMES, RowFile
+from trajectory_store.blocks.loaded_block import LoadedBlock
 from trajectory_store.checksum import crc32c
-from trajectory_store.commit_log import COMMITS, CommitLog
 from trajectory_store.errors import MalformedFileError, TrajectoryError
-from trajectory_store.memmap_file import FRAMES, RowFile
-from trajectory_store.segment import segment_path
-from trajectory_store.whole_block import WholeBlock
+from trajectory_store.journal import record as records
+from trajectory_store.journal.segment import segment_path
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -256,7 +257,7 @@ def test_blocks_and_static_chunks(share: int, tmp_path: Path, watch: Watch) -> N
             block.write_bytes(content)
             body["blocks"]["W"][0] = [len(content), f"{zlib.crc32(content):08x}", content[:-5:-1].hex()]
             put_manifest(path, json.dumps(body).encode())
-            watch.read(lambda: list(WholeBlock(path, layout, 0).flaws()), str(n))
+            watch.read(lambda: list(LoadedBlock(path, layout, 0).flaws()), str(n))
             watch.read(lambda: read_all(path), str(n))
         static = loaded.static["ids"].chunk_path(path, "ids")
         data = static.read_bytes()

@@ -9,11 +9,12 @@ import pytest
 from contracts import BLOCK_STEPS, SERIES, STEPS, bits, values
 
 import trajectory_store as ts
-from trajectory_store import files, journal
-from trajectory_store.complete_segment import CompleteSegment
+from trajectory_store import files
 from trajectory_store.errors import DamageError
-from trajectory_store.journal_writer import JournalWriter
-from trajectory_store.segment import Segment, segment_path
+from trajectory_store.journal.mapped_segment import MappedSegment
+from trajectory_store.journal.segment import Segment, remove_segment, segment_path, segment_steps
+from trajectory_store.journal.tail import cut_tail, read_tail, scanned_segments
+from trajectory_store.journal.writer import JournalWriter
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 SPEC = ts.RunSpec(SERIES, STEPS)
@@ -35,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 def tail_of(folder: Path, sealed_until: int = 0) -> tuple[list[int], list[int], list[int]]:
     """(steps that are there and sound, damaged steps, dropped steps)."""
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
-        tail = journal.read_tail(SPEC, segments, sealed_until)
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        tail = read_tail(SPEC, segments, sealed_until)
         damaged = [step for step, _, _ in tail.damaged()]
         return [step for step in tail.places if step not in damaged], damaged, tail.dropped_steps
 
@@ -45,8 +46,8 @@ def test_the_tail_is_every_frame(folder: Path) -> None:
     """In step order over the segments, from the first one that is not sealed."""
     assert tail_of(folder) == (list(range(6)), [], [])
     assert tail_of(folder, 4) == ([4, 5], [], [])
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
-        tail = journal.read_tail(SPEC, segments, 0)
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        tail = read_tail(SPEC, segments, 0)
         for step in range(6):
             for name, row in values(step).items():
                 assert bits(tail.row(step, name)) == bits(row)
@@ -63,7 +64,7 @@ def test_a_torn_tail_is_dropped(folder: Path) -> None:
     """Cut anywhere, the last frame is gone and no other."""
     path = segment_path(folder, 4)
     data = path.read_bytes()
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         start = segments[1].entries[1].offset
     for n_bytes in range(start + 1, len(data)):
         path.write_bytes(data[:n_bytes])
@@ -74,7 +75,7 @@ def test_damage_before_a_sync_is_not_torn(folder: Path) -> None:
     """Wherever the first two frames are hit, their steps are lost and reported, and the others stay."""
     path = segment_path(folder, 0)
     data = path.read_bytes()
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         ends = [entry.offset for entry in segments[0].entries]
     for offset in range(ends[2]):
         path.write_bytes(data[:offset] + bytes([data[offset] ^ 255]) + data[offset + 1 :])
@@ -88,16 +89,16 @@ def test_a_bad_sector_over_two_headers_costs_its_frames_only(folder: Path) -> No
     """Rows of one frame and the header of the next are gone: frames behind them are found again."""
     path = segment_path(folder, 0)
     data = bytearray(path.read_bytes())
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         at = segments[0].entries[1].offset
     data[at - 8 : at + 8] = bytes(16)
     path.write_bytes(data)
     assert tail_of(folder) == ([2, 3, 4, 5], [0, 1], [])
     with (
-        journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments,
+        scanned_segments(folder, SPEC, BLOCK_STEPS) as segments,
         pytest.raises(DamageError, match="step 0 was synced"),
     ):
-        journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0))
+        cut_tail(segments, read_tail(SPEC, segments, 0))
 
 
 def test_a_flaw_that_no_sync_covers_drops_what_is_behind(folder: Path) -> None:
@@ -107,10 +108,10 @@ def test_a_flaw_that_no_sync_covers_drops_what_is_behind(folder: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     assert tail_of(folder) == ([0, 1, 2], [], [4, 5]) or tail_of(folder) == ([0, 1, 2], [], [3, 4, 5])
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
-        assert journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0)) > 0
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        assert cut_tail(segments, read_tail(SPEC, segments, 0)) > 0
     assert tail_of(folder) == ([0, 1, 2], [], [])
-    assert journal.segment_steps(folder) == [0]
+    assert segment_steps(folder) == [0]
 
 
 def test_segments_that_are_dropped_are_gone_before_others_begin(
@@ -130,8 +131,8 @@ def test_segments_that_are_dropped_are_gone_before_others_begin(
     path = segment_path(folder, 0)
     path.write_bytes(path.read_bytes()[:-1])
     swap_disk(Log())
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
-        journal.cut_tail(segments, journal.read_tail(SPEC, segments, 0))
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+        cut_tail(segments, read_tail(SPEC, segments, 0))
     assert calls == ["unlink 000000000004", f"sync {folder.name}"]
 
 
@@ -160,9 +161,9 @@ def test_frames_that_changed_before_they_are_sealed_are_not_sealed(folder: Path)
     """Whatever byte of their rows did, or where the file was cut: the writer remembers their checksums."""
     path = segment_path(folder, 4)
     data = path.read_bytes()
-    with journal.scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
+    with scanned_segments(folder, SPEC, BLOCK_STEPS) as segments:
         entries = segments[1].entries
-    assert [len(span) for span in CompleteSegment(path, SPEC, entries).spans("loss", 0)] == [2]
+    assert [len(span) for span in MappedSegment(path, SPEC, entries).spans("loss", 0)] == [2]
     in_rows = {
         entry.offset + start + at
         for entry in entries
@@ -173,10 +174,10 @@ def test_frames_that_changed_before_they_are_sealed_are_not_sealed(folder: Path)
         path.write_bytes(data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :])
         expected = pytest.raises(DamageError, match=f"at step {4 if offset < entries[1].offset else 5}")
         with expected if offset in in_rows else contextlib.nullcontext():
-            CompleteSegment(path, SPEC, entries)
+            MappedSegment(path, SPEC, entries)
         path.write_bytes(data[:offset])
         with pytest.raises(DamageError, match="changed on disk"):
-            CompleteSegment(path, SPEC, entries)
+            MappedSegment(path, SPEC, entries)
 
 
 def test_a_block_whose_frames_changed_is_not_committed(tmp_path: Path) -> None:
@@ -198,13 +199,13 @@ def test_a_block_whose_frames_changed_is_not_committed(tmp_path: Path) -> None:
 def test_other_files_in_the_folder_are_not_segments(folder: Path) -> None:
     for name in ("notes", "1", "00000000000a", "0000000000001"):
         (folder / name).write_text("x")
-    assert journal.segment_steps(folder) == [0, 4]
-    assert journal.segment_steps(folder / "missing") == []
+    assert segment_steps(folder) == [0, 4]
+    assert segment_steps(folder / "missing") == []
 
 
 def test_values_survive_a_reader_that_is_late(tmp_path: Path) -> None:
     """A segment that was removed meanwhile stays readable to whoever has it open."""
     path = contracts.record(tmp_path / "run", "zarr", stop=3, close=False)
     with ts.open(path) as run:
-        journal.remove_segment(path / "journal", 0)
+        remove_segment(path / "journal", 0)
         assert bits(run["W"].bits[2]) == bits(values(2)["W"])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from test_temporal import any_encoded
 
-from trajectory_store import bf16, kernels, temporal
+from trajectory_store import bf16
+from trajectory_store.codec import kernels, temporal
 
 pytest.importorskip("numba")
 

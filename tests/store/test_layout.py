@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import trajectory_store as ts
-from trajectory_store import kernels, zarr_source
-from trajectory_store.block_file import BlockFile
-from trajectory_store.chunks import BLOCK_BYTES, LARGEST_BLOCK_BYTES, Layout, block_steps_for
-from trajectory_store.zarr_source import ZarrSource
+from trajectory_store.backends.zarr import source as zarr_source
+from trajectory_store.backends.zarr.source import ZarrSource
+from trajectory_store.blocks.block_file import BlockFile
+from trajectory_store.blocks.layout import BLOCK_BYTES, LARGEST_BLOCK_BYTES, Layout, block_steps_for
+from trajectory_store.codec import kernels
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

@@ -8,7 +8,7 @@ import pytest
 from contracts import ATTRS, SERIES, record
 
 import trajectory_store as ts
-from trajectory_store import manifest
+from trajectory_store.backends import manifest
 from trajectory_store.checksum import crc32c
 from trajectory_store.errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
 

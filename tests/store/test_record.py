@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trajectory_store as ts
-from trajectory_store import record
 from trajectory_store.checksum import crc32c
+from trajectory_store.journal import record
 
 SPEC = ts.RunSpec(SERIES, STEPS)
 

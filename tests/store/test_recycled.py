@@ -19,9 +19,9 @@ from contracts import BLOCK_STEPS, assert_prefix, bits, recorded_steps, values
 from recycling import SPEC, STEPS, Swap, assert_resumes, create, inode, last_segment, left
 
 import trajectory_store as ts
-from trajectory_store import record, spare
 from trajectory_store.errors import DamageError
-from trajectory_store.segment import Segment, segment_path
+from trajectory_store.journal import record, spare
+from trajectory_store.journal.segment import Segment, segment_path
 
 
 @pytest.mark.usefixtures("no_sync")

@@ -13,10 +13,11 @@ from faulty_files import FileSystem, Tape, lay_out
 from recycling import SPEC, STEPS, Swap, assert_resumes, create, last_segment, left
 
 import trajectory_store as ts
-from trajectory_store import files, record, spare
+from trajectory_store import files
 from trajectory_store.errors import StorageError
-from trajectory_store.journal_writer import JournalWriter
-from trajectory_store.segment import segment_path
+from trajectory_store.journal import record, spare
+from trajectory_store.journal.segment import segment_path
+from trajectory_store.journal.writer import JournalWriter
 
 
 @pytest.mark.parametrize("durability", ["process", "power"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import trajectory_store as ts
-from trajectory_store.block_file import SMALL_BLOCK_BYTES
+from trajectory_store.blocks.block_file import SMALL_BLOCK_BYTES
 from trajectory_store.errors import DamageError
 
 pytestmark = pytest.mark.usefixtures("no_sync")

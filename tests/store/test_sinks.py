@@ -17,6 +17,7 @@ from faulty_files import FailingDisk
 
 import trajectory_store as ts
 from trajectory_store import files
+from trajectory_store.backends.zarr.sink import MAX_WAITING_BLOCKS, ZarrSink
 from trajectory_store.errors import (
     ReplayMismatchError,
     RunExistsError,
@@ -25,7 +26,6 @@ from trajectory_store.errors import (
     StorageError,
     UsageError,
 )
-from trajectory_store.zarr_sink import MAX_WAITING_BLOCKS, ZarrSink
 
 Swap = Callable[[files.Disk], Any]
 

@@ -6,10 +6,11 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajectory_store import bf16, bit_planes, motion, temporal, zstd
+from trajectory_store import bf16
+from trajectory_store.codec import bit_planes, motion, temporal, zstd
+from trajectory_store.codec.tile_codecs import CODEC_NAMES, TileCodec, codec_for
 from trajectory_store.errors import DamageError
 from trajectory_store.spec import DTYPES
-from trajectory_store.tiles import CODEC_NAMES, TileCodec, codec_for
 
 ALL = np.arange(1 << 16, dtype=np.uint16)
 
@@ -166,7 +167,7 @@ def test_a_chunk_is_whole_or_damaged(codec: TileCodec) -> None:
 def test_the_zarr_codec_describes_itself() -> None:
     """Its entry in zarr.json makes it again; anything else in there is refused."""
     pytest.importorskip("zarr")
-    from trajectory_store.zarr_codec import TemporalDeltaCodec
+    from trajectory_store.codec.zarr_plugin import TemporalDeltaCodec
 
     for motion_is_on in (False, True):
         codec = TemporalDeltaCodec(motion_is_on)

@@ -18,7 +18,7 @@ import trajectory_store as ts
 from trainer import budget
 from trainer.config import Config
 from trainer.presets import PRESETS
-from trajectory_store.chunks import block_steps_for
+from trajectory_store.blocks.layout import block_steps_for
 
 Run = Callable[..., Result]
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..chunks import TILE_ROW_BYTES
+from ..blocks.layout import TILE_ROW_BYTES
 from ..errors import SeriesNotFoundError, UsageError
 from ..progress import Meter, Progress
 from ..run import LazySeries

@@ -46,8 +46,8 @@ def command(
     """
     import contextlib
 
-    from trajectory_store.analysis import catalogue, table_files
-    from trajectory_store.run import open_run
+    from ..analysis import catalogue, table_files
+    from ..run import open_run
 
     names = [name.replace("-", "_") for name in analyses]
     with contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ import click
 from . import terminal
 
 if TYPE_CHECKING:
-    from trajectory_store.checking import Repair
+    from ..checking import Repair
 
 
 @click.command("check")
@@ -21,7 +21,7 @@ def command(run: Path, is_repairing: bool, as_json: bool) -> None:
     Exits 0 where the run is sound, 1 where something was found, 2 where it could not be checked. --repair cuts what is
     torn, says what that loses, and checks again; it touches nothing where a step that was synced is damaged.
     """
-    from trajectory_store.checking import check, repair
+    from ..checking import check, repair
 
     done = repair(run) if is_repairing else None
     n_found, findings = 0, []

@@ -10,7 +10,7 @@ import click
 from . import terminal
 
 if TYPE_CHECKING:
-    from trajectory_store.comparison import Comparison
+    from ..comparison import Comparison
 
 
 @click.command("compare", short_help="Compare two runs or files bit for bit.")
@@ -27,7 +27,7 @@ def command(a: Path, b: Path, series: tuple[str, ...], prefix: bool, as_json: bo
     Exits 0 where both hold the same series and static arrays, at the same steps, with the same bits; 1 otherwise, also
     where one has more steps, unless --prefix is given, or more series, unless --series leaves them out.
     """
-    from trajectory_store.comparison import A_IS_PREFIX, B_IS_PREFIX, compare
+    from ..comparison import A_IS_PREFIX, B_IS_PREFIX, compare
 
     with terminal.progress("Comparing") as report:
         found = compare(a, b, series=terminal.names(",".join(series)) if series else None, progress=report)

@@ -22,8 +22,8 @@ from . import terminal
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 def command(run: Path, out: Path, dtype: str, steps: str | None, widen: str | None, overwrite: bool) -> None:
     """Write RUN to the safetensors file OUT, byte for byte as `save_file` would, in little memory."""
-    from trajectory_store.export import export_safetensors
-    from trajectory_store.run import format_bytes
+    from ..export import export_safetensors
+    from ..sizes import format_bytes
 
     with terminal.progress("Exporting") as report:
         export_safetensors(
@@ -40,7 +40,7 @@ def command(run: Path, out: Path, dtype: str, steps: str | None, widen: str | No
 
 def step_slice(text: str | None) -> slice | None:
     """The slice that a text such as "100:200:10" or ":-5" writes; UsageError on anything else."""
-    from trajectory_store.errors import UsageError
+    from ..errors import UsageError
 
     if text is None:
         return None

@@ -42,7 +42,7 @@ def command(
     An array whose first axis is as long as that of `loss`, or of the largest array, is a series; --first-step makes
     one of a shorter array too; the others are static arrays.
     """
-    from trajectory_store.importing import import_file
+    from ..importing.importer import import_file
 
     with terminal.progress("Importing") as report:
         imported = import_file(
@@ -67,7 +67,7 @@ def command(
 
 
 def _first_step(text: str) -> tuple[str, int]:
-    from trajectory_store.errors import UsageError
+    from ..errors import UsageError
 
     name, _, step = text.rpartition("=")
     try:

@@ -3,7 +3,7 @@
 import ast
 from typing import Any
 
-from trajectory_store.errors import SelectionError
+from ..errors import SelectionError
 
 
 def parse_index(text: str) -> Any:

@@ -24,8 +24,8 @@ def command(run: Path, as_json: bool) -> None:
 
 def about(path: Path) -> dict[str, Any]:
     """What there is to know about a run without decoding any of its steps, as JSON can hold it."""
-    from trajectory_store.run import open_run
-    from trajectory_store.safetensors_source import SafetensorsSource
+    from ..backends.safetensors.source import SafetensorsSource
+    from ..run import open_run
 
     with open_run(path) as run:
         steps = run.steps
@@ -64,8 +64,9 @@ def about(path: Path) -> dict[str, Any]:
 
 def _add_stored(found: dict[str, Any], path: Path) -> int:
     """Add what the manifest and the files say; returns the raw bytes of the static arrays."""
-    from trajectory_store import journal, manifest, writer_lock
-    from trajectory_store.source import folder_bytes
+    from ..backends import manifest, writer_lock
+    from ..files import folder_bytes
+    from ..journal.segment import JOURNAL_FOLDER
 
     committed = manifest.load(path)
     found["is_being_written"] = writer_lock.WriterLock.is_held(path)
@@ -77,7 +78,7 @@ def _add_stored(found: dict[str, Any], path: Path) -> int:
         found["block_steps"] = committed.block_steps
         found["tail"] = {
             "steps": max(0, found["recorded_steps"] - sealed_steps),
-            "bytes": folder_bytes(path / journal.FOLDER),
+            "bytes": folder_bytes(path / JOURNAL_FOLDER),
         }
         for name, series in found["series"].items():
             series["stored_bytes"] = folder_bytes(path / name)
@@ -85,7 +86,7 @@ def _add_stored(found: dict[str, Any], path: Path) -> int:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
-    from trajectory_store.run import format_bytes
+    from ..sizes import format_bytes
 
     planned, n_steps = found["planned_steps"], found["recorded_steps"]
     what = "safetensors file" if found["backend"] == "safetensors" else f"run, backend {found['backend']}"

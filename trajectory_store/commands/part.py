@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trajectory_store.bf16 import BFLOAT16, to_float32
-from trajectory_store.errors import SelectionError
-from trajectory_store.run import Run
-from trajectory_store.selection import Indices, select
+from ..bf16 import BFLOAT16, to_float32
+from ..errors import SelectionError
+from ..run import Run
+from ..selection import Indices, select
 
 PIECE_BYTES = 8 << 20
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trajectory_store.errors import UsageError
-from trajectory_store.static import dtype_name
-
 from .. import files, safetensors_format
+from ..errors import UsageError
+from ..spec import dtype_name
 from .part import Part, plain
 from .terminal import json_text, json_value
 

@@ -34,8 +34,9 @@ def command(
 
     Losses, freezing, heat, phases, drift, worldlines and the first and last movers.
     """
-    from trajectory_store import report
-    from trajectory_store.run import format_bytes, open_run
+    from .. import report
+    from ..run import open_run
+    from ..sizes import format_bytes
 
     report.refuse_existing(output, figures, form=figure_format, overwrite=overwrite)
     if figures is not None:

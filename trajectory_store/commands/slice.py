@@ -33,9 +33,8 @@ def command(
     rows, "..., 3" one dimension. Row r is step r of a series that is recorded at every step. Values of bfloat16 are
     written exactly: as float32 to .npy, and as BF16 to .safetensors.
     """
-    from trajectory_store.export import check_target
-    from trajectory_store.run import open_run
-
+    from ..export import check_target
+    from ..run import open_run
     from . import part_files
     from .index_text import parse_index
     from .part import part_of
@@ -61,7 +60,7 @@ def command(
 
 
 def _title(part: "Part") -> str:
-    from trajectory_store.static import dtype_name
+    from ..spec import dtype_name
 
     title = f"{part.name} {part.shape} {dtype_name(part.dtype)}"
     if part.steps is None or not len(part.steps):

@@ -36,7 +36,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; our errors become exit code 2, Ctrl-C 130, a reader that went away 141 without a word."""
-        from trajectory_store.errors import TrajectoryError
+        from ..errors import TrajectoryError
 
         try:
             result = super().invoke(ctx)

@@ -11,9 +11,9 @@ from .. import analysis
 from ..analysis.phases import Regimes
 from ..analysis.scanning import check_series
 from ..errors import UsageError
+from ..files import folder_bytes
 from ..progress import Progress
 from ..run import LazySeries, Run
-from ..source import folder_bytes
 from .bins import StepBins, bins_of
 from .motion import Motion, MotionOf
 from .tokens import token_ids, token_names

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..run import format_bytes
+from ..sizes import format_bytes
 from . import heatmap
 from .figures import Figure, figures
 from .findings import Findings, raw_bytes, stored_bytes

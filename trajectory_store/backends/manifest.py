@@ -1,0 +1,214 @@
+"""The commit point of a run: one small JSON file, replaced atomically, that says what is sealed.
+
+What the manifest does not name does not exist, except the journal's tail. Layout: docs/format.md, "Manifest".
+"""
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..blocks.block import Block
+from ..blocks.layout import Layout
+from ..blocks.static_array import StaticArray
+from ..checksum import crc32c
+from ..codec.tile_codecs import check_name as check_codec_name
+from ..errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
+from ..spec import MAX_STEPS, RunSpec, check_name
+
+FILE_NAME = "manifest.json"
+FORMAT_VERSION = 1
+_MAX_BYTES = 1 << 26
+_MAX_BLOCK_STEPS = 1 << 20
+_MAX_TILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a run but its arrays.
+
+    backend: "zarr" or "memmap". sealed_until: every due step < this is sealed. blocks: for each series, its sealed
+    blocks in order.
+    """
+
+    spec: RunSpec
+    backend: str
+    block_steps: int
+    codec: str
+    attrs: dict[str, Any] = field(default_factory=dict)
+    static: dict[str, StaticArray] = field(default_factory=dict)
+    sealed_until: int = 0
+    blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict)
+
+    def layout(self, name: str) -> Layout:
+        """How one series lies in its blocks."""
+        return self._layouts[name]
+
+    @cached_property
+    def _layouts(self) -> dict[str, Layout]:
+        return {name: Layout(name, s, self.block_steps, self.codec) for name, s in self.spec.series.items()}
+
+    def sealed_rows(self, name: str) -> int:
+        """How many rows of a series are sealed."""
+        return self.spec.series[name].rows_before(self.sealed_until)
+
+    def with_sealed(self, sealed_until: int, blocks: dict[str, tuple[Block, ...]]) -> "Manifest":
+        """The manifest that commits these blocks."""
+        return replace(self, sealed_until=sealed_until, blocks=blocks)
+
+    def store(self, run_folder: Path, *, sync: bool = True) -> None:
+        """Commit: replace the manifest of the run in one step, synced unless told."""
+        body = json.dumps(self._to_json(), separators=(",", ":"), allow_nan=False).encode()
+        if len(body) > _MAX_BYTES - _FRAME_BYTES:
+            raise UsageError(
+                f"{run_folder}: a manifest of {len(body):,} bytes is above the limit of {_MAX_BYTES:,} bytes;"
+                " give fewer attrs, declare steps as a range, or take a larger block_steps"
+            )
+        files.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "format": "trajectory-store",
+            "version": FORMAT_VERSION,
+            "backend": self.backend,
+            "block_steps": self.block_steps,
+            "codec": self.codec,
+            "spec": self.spec.to_json(),
+            "attrs": self.attrs,
+            "static": {name: array.to_json() for name, array in self.static.items()},
+            "sealed_until": self.sealed_until,
+            "blocks": {n: [_listed(block) for block in blocks] for n, blocks in self.blocks.items()},
+        }
+
+
+# The file is one JSON object, and the checksum is that of the bytes between the fixed parts around them.
+_PREFIX = b'{"crc32c":'
+_MIDDLE = b',"manifest":'
+_SUFFIX = b"}\n"
+_FRAME_BYTES = len(_PREFIX + b'"00000000"' + _MIDDLE + _SUFFIX)
+
+
+def identity(run_folder: Path) -> tuple[int, ...] | None:
+    """What changes whenever the manifest is replaced; None where there is none."""
+    try:
+        status = (run_folder / FILE_NAME).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+def load(run_folder: Path) -> Manifest:
+    """The manifest of the run in a folder.
+
+    Raises RunNotFoundError where there is none, DamageError where it fails its checksum or makes no sense, and
+    FormatVersionError where a newer version of this package wrote it.
+    """
+    path = run_folder / FILE_NAME
+    try:
+        with files.open_plain(path) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes > _MAX_BYTES:
+                raise DamageError(f"{path}: {n_bytes:,} bytes are more than a manifest can have")
+            data = file.read(n_bytes)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        gone = aside(run_folder) or f"not a run; it has no {FILE_NAME}"
+        raise RunNotFoundError(f"{run_folder}: {gone}") from error
+    except OSError as error:
+        raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+    body_start = len(_PREFIX) + len(b'"00000000"') + len(_MIDDLE)
+    body = data[body_start : -len(_SUFFIX)]
+    expected = _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX
+    if data != expected:
+        raise DamageError(f"{path}: fails its checksum; restore it from a copy")
+    try:
+        return _from_json(json.loads(body))
+    except FormatVersionError as error:
+        raise FormatVersionError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise DamageError(f"{path}: not a manifest: {error}") from error
+
+
+def aside(run_folder: Path) -> str:
+    """Where the run is that an overwrite, killed halfway, moved out of a folder that is gone; "" where none did."""
+    moved = [] if run_folder.exists() else files.moved_aside(run_folder)
+    names = " or ".join(path.name for path in moved)
+    return f"an overwrite was interrupted and left the run as {names} beside it; rename that back" if moved else ""
+
+
+def _from_json(value: dict[str, Any]) -> Manifest:
+    if value["format"] != "trajectory-store":
+        raise ValueError(f"format {value['format']!r}")
+    if value["version"] != FORMAT_VERSION:
+        raise FormatVersionError(
+            f"format version {value['version']!r}, while this package reads version {FORMAT_VERSION}; upgrade it"
+        )
+    spec = RunSpec.from_json(value["spec"])
+    if value["backend"] not in ("zarr", "memmap"):
+        raise ValueError(f"backend {value['backend']!r}")
+    if value["backend"] == "memmap" and spec.steps is None:
+        raise ValueError("backend 'memmap' without a number of steps")
+    check_codec_name(value["codec"])
+    static = {}
+    for name, array in value["static"].items():
+        check_name(name)
+        static[name] = StaticArray.from_json(array)
+    manifest = Manifest(
+        spec,
+        value["backend"],
+        _bounded(value["block_steps"], 1, _MAX_BLOCK_STEPS),
+        value["codec"],
+        _object(value["attrs"]),
+        static,
+        _bounded(value["sealed_until"], 0, MAX_STEPS),
+        {name: tuple(_block(block) for block in blocks) for name, blocks in value["blocks"].items()},
+    )
+    if manifest.backend == "zarr":
+        for name in spec.series:
+            check_tile(manifest.layout(name))
+            n_blocks = -(-manifest.sealed_rows(name) // manifest.layout(name).block_rows)
+            if len(manifest.blocks.get(name, ())) != n_blocks:
+                raise SpecError(f"series {name!r} has {len(manifest.blocks.get(name, ()))} blocks, expected {n_blocks}")
+    return manifest
+
+
+def check_tile(layout: Layout) -> None:
+    """Raise SpecError where one chunk decodes to more than any reader should be asked to hold."""
+    if layout.decoded_tile_bytes > _MAX_TILE_BYTES:
+        raise SpecError(
+            f"series {layout.name!r}: {layout.block_rows:,} rows make chunks of {layout.decoded_tile_bytes:,} bytes,"
+            f" above the limit of {_MAX_TILE_BYTES:,}; take a smaller block_steps, or split its first axis"
+        )
+
+
+def _block(value: Any) -> Block:
+    n_bytes, crc, index_crc = value
+    return Block(_bounded(n_bytes, 0, 1 << 62), int(crc, 16), int(index_crc, 16))
+
+
+def _listed(block: Block) -> list[Any]:
+    return [block.n_bytes, f"{block.crc32:08x}", f"{block.index_crc32c:08x}"]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.40} is not an object")
+    return value
+
+
+def _bounded(value: Any, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{value!r} is not a number from {least} to {most}")
+    return value
+
+
+def checked_attrs(attrs: Any) -> dict[str, Any]:
+    """`attrs` as the manifest will give them back; UsageError unless they are a JSON object."""
+    try:
+        copy = json.loads(json.dumps(dict(attrs or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"attrs must be a dictionary that JSON can hold: {error}") from error
+    assert isinstance(copy, dict)
+    return copy

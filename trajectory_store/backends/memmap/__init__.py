@@ -1,0 +1,1 @@
+"""Rows written in place into a safetensors file."""

@@ -1,0 +1,1 @@
+"""A safetensors file, read as if it were a run."""

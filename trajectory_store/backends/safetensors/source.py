@@ -1,0 +1,127 @@
+"""A safetensors file read as if it were a run: what `compare`, analyses and imports take beside runs.
+
+The format does not say which tensors are recorded along steps: those whose first axis is as long as that of `loss` or,
+without one, of the largest tensor; the others are static arrays. There are no checksums in the format, so none are
+verified.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import files, safetensors_format
+from ...blocks.layout import BLOCK_BYTES
+from ...conventions import rows_along_steps
+from ...errors import MalformedFileError, RunNotFoundError, SpecError
+from ...safetensors_format import Tensor
+from ...selection import Indices
+from ...spec import DTYPES, RunSpec, Series
+from ..source import taken
+
+
+class SafetensorsFile:
+    """One safetensors file, mapped for reading: its tensors in file order, and its metadata.
+
+    Raises RunNotFoundError where it cannot be read, MalformedFileError where it is not a sound safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with files.open_plain(path) as file:
+                header, self.tensors = safetensors_format.read_header(file)
+                self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
+        except OSError as error:
+            raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+        except MalformedFileError as error:
+            raise MalformedFileError(f"{path}: {error}") from error
+        self.metadata = safetensors_format.metadata_of(header)
+
+    def mapped(self, name: str) -> npt.NDArray[Any]:
+        """One tensor in its logical dtype, not read yet and not to be written to."""
+        tensor = self.tensors[name]
+        data = self._mapped[tensor.offset : tensor.offset + tensor.n_bytes]
+        return data.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
+
+
+class SafetensorsSource:
+    """A safetensors file as a run; with `like`, its tensors are the series and steps declared there."""
+
+    backend = "safetensors"
+
+    def __init__(self, path: Path, *, like: RunSpec | None = None) -> None:
+        self.path = path
+        self._file = SafetensorsFile(path)
+        self._tensors = self._file.tensors
+        self._spec = (_spec_like(like, self._tensors) if like is not None else None) or self._guess_spec()
+        self.static_names = [name for name in self._tensors if name not in self._spec.series]
+
+    def _guess_spec(self) -> RunSpec:
+        recorded = _recorded_along_steps(self._tensors)
+        if not recorded:
+            raise MalformedFileError(f"{self.path}: no tensor in it has a first axis of steps")
+        try:
+            return RunSpec(
+                {name: Series(t.shape[1:], t.dtype) for name, t in recorded.items()},
+                steps=next(iter(recorded.values())).shape[0],
+            )
+        except SpecError as error:
+            raise MalformedFileError(f"{self.path}: cannot be read as a run: {error}") from error
+
+    @property
+    def spec(self) -> RunSpec:
+        return self._spec
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def recorded_until(self) -> int:
+        assert self._spec.steps is not None
+        return self._spec.steps
+
+    def static(self, name: str) -> npt.NDArray[Any]:
+        return self.mapped(name).copy()
+
+    def mapped(self, name: str) -> npt.NDArray[Any]:
+        """One tensor in its logical dtype, not read yet and not to be written to."""
+        return self._file.mapped(name)
+
+    def block_rows(self, name: str) -> int:
+        return max(1, min(256, BLOCK_BYTES // self._spec.series[name].row_bytes))
+
+    def refresh(self) -> None:
+        """A file does not grow."""
+
+    def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
+        return taken(self.mapped(name).view(self._spec.series[name].storage_dtype), rows, tokens)
+
+    def close(self) -> None:
+        """The mapping goes with this object."""
+
+
+def _spec_like(like: RunSpec, tensors: Mapping[str, Tensor]) -> RunSpec | None:
+    """The declaration of a file that was exported from such a run, or begins as one; None where its rows do not fit."""
+    recorded = {name: tensors[name] for name in like.series if name in tensors and tensors[name].shape}
+    n_rows = {name: tensor.shape[0] for name, tensor in recorded.items() if tensor.shape[0]}
+    try:
+        steps = max(int(like.series[name].steps_of(n - 1, n)[0]) + 1 for name, n in n_rows.items())
+        if any(like.series[name].rows_before(steps) != tensor.shape[0] for name, tensor in recorded.items()):
+            return None
+        series = {}
+        for name, n in n_rows.items():
+            declared = like.series[name].steps
+            cut = declared if declared is None or isinstance(declared, int) else declared[:n]
+            series[name] = Series(tensors[name].shape[1:], tensors[name].dtype, steps=cut)
+        return RunSpec(series, steps)
+    except (ValueError, IndexError):  # no rows, more rows than steps declared, or a shape that no series can have
+        return None
+
+
+def _recorded_along_steps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    n_rows = rows_along_steps({name: (tensor.shape, tensor.n_bytes) for name, tensor in tensors.items()})
+    return {name: tensor for name, tensor in tensors.items() if n_rows and tensor.shape[:1] == (n_rows,)}

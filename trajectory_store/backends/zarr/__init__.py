@@ -1,0 +1,1 @@
+"""The default backend: a journal that is sealed into a Zarr store."""

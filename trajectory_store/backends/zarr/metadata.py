@@ -1,0 +1,31 @@
+"""Every zarr.json of a run: all of it follows from the manifest."""
+
+import json
+from typing import Any
+
+from ...blocks.static_array import STATIC_FOLDER
+from ...blocks.zarr_json import zarr_group
+from ..manifest import Manifest
+
+_ZARR_JSON = "zarr.json"
+
+
+def zarr_metadata(manifest: Manifest) -> dict[str, bytes]:
+    """Path → content, the root's last.
+
+    The root repeats the others as consolidated metadata, so that a Zarr reader sees every array grow in one step and
+    need not list the folder, where our own files are.
+    """
+    nodes: dict[str, dict[str, Any]] = {}
+    if manifest.static:
+        nodes[STATIC_FOLDER] = zarr_group({}, {})
+    for name, array in manifest.static.items():
+        nodes[f"{STATIC_FOLDER}/{name}"] = array.zarr_metadata(name)
+    for name in manifest.spec.series:
+        nodes[name] = manifest.layout(name).zarr_metadata(manifest.sealed_rows(name))
+    contents = {f"{path}/{_ZARR_JSON}": content for path, content in nodes.items()}
+    if manifest.static:
+        below = {name: nodes[f"{STATIC_FOLDER}/{name}"] for name in manifest.static}
+        contents[f"{STATIC_FOLDER}/{_ZARR_JSON}"] = zarr_group({}, below)
+    contents[_ZARR_JSON] = zarr_group(manifest.attrs, nodes)
+    return {path: json.dumps(content, indent=2).encode() + b"\n" for path, content in contents.items()}

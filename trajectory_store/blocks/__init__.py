@@ -1,0 +1,1 @@
+"""Sealed frames: how rows lie in blocks and tiles, and the files of them."""

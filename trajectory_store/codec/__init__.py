@@ -1,0 +1,1 @@
+"""One tile to bytes and back."""

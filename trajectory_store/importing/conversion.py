@@ -1,0 +1,108 @@
+"""How the values of a foreign array become those of a series, and what is to be known of it afterwards.
+
+The bits stay as they are unless bfloat16 is asked for; nothing is rounded unless that is allowed.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import bf16
+from ..bf16 import BFLOAT16
+from ..errors import LossyCastError, UsageError
+from ..spec import DTYPES, dtype_name
+
+_NARROWED = ("float16", "float32")
+_PATTERNS = ("int16", "uint16")
+
+
+def is_supported(dtype: np.dtype[Any]) -> bool:
+    """Whether an array of this dtype can be recorded at all."""
+    return _is_saved_bfloat16(dtype) or dtype_name(dtype) in DTYPES
+
+
+def _is_saved_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """numpy.save writes ml_dtypes' bfloat16 as two bytes without a type."""
+    return dtype.kind == "V" and dtype.itemsize == 2 and dtype.fields is None and dtype != BFLOAT16
+
+
+class Conversion:
+    """One array's conversion, rows at a time; keeps count of what changed."""
+
+    def __init__(self, name: str, dtype: np.dtype[Any], *, to_bfloat16: bool, allow_lossy: bool) -> None:
+        """Raises UsageError where there is no such conversion, LossyCastError where it must be allowed first."""
+        own = "bfloat16" if _is_saved_bfloat16(dtype) else dtype_name(dtype)
+        if to_bfloat16 and own not in ("bfloat16", *_NARROWED, *_PATTERNS):
+            raise UsageError(f"{name!r} is {own}, which is neither bfloat16's bit patterns nor narrowed to it")
+        if to_bfloat16 and own == "float16" and not allow_lossy:
+            raise LossyCastError(
+                f"{name!r} is float16: it has bits that bfloat16 has not, and what it lost before cannot come back;"
+                " allow a lossy import, or leave it float16"
+            )
+        self.name = name
+        self.dtype = "bfloat16" if to_bfloat16 else own
+        self._own = own
+        self._allow_lossy = allow_lossy
+        self._n_changed = 0
+        self._n_values = 0
+        self._n_normal = 0
+        self._is_all_bfloat16 = True
+
+    def convert(self, rows: npt.NDArray[Any], first_row: int) -> npt.NDArray[Any]:
+        """Some rows as the series takes them; LossyCastError names the first row that would lose bits."""
+        self._n_values += rows.size
+        if self.dtype == "bfloat16":
+            if self._own in _NARROWED:
+                return self._narrow(rows.astype(np.float32, copy=False), first_row)
+            return rows.view(BFLOAT16)
+        if self._own in _NARROWED and self._is_all_bfloat16:
+            self._look_at(rows)
+        return rows
+
+    def _narrow(self, values: npt.NDArray[np.float32], first_row: int) -> npt.NDArray[Any]:
+        bits, is_inexact = bf16.from_float32(values)
+        n_inexact = int(np.count_nonzero(is_inexact))
+        if n_inexact and not self._allow_lossy:
+            row = first_row + int(np.argmax(is_inexact)) // max(1, is_inexact[:1].size)
+            raise LossyCastError(
+                f"{self.name!r} is {self._own} and row {row} has values that bfloat16 cannot hold;"
+                " allow a lossy import, or leave it as it is"
+            )
+        self._n_changed += n_inexact
+        return bits.view(BFLOAT16)
+
+    def _look_at(self, rows: npt.NDArray[Any]) -> None:
+        """Whether all these values, float16's subnormals and what is not finite left aside, are bfloat16s."""
+        values = rows.astype(np.float32, copy=False)
+        is_normal = np.isfinite(values) & (np.abs(values) >= np.finfo(self._own).tiny)
+        self._n_normal += int(np.count_nonzero(is_normal))
+        is_inexact = bf16.from_float32(values)[1]
+        self._is_all_bfloat16 = not (is_inexact & is_normal).any()
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the series' values are not, or may well not be, those that were recorded once."""
+        return self._n_changed > 0 or (self._own == "float16" and (self.dtype == "bfloat16" or self._was_bfloat16))
+
+    @property
+    def _was_bfloat16(self) -> bool:
+        return self._is_all_bfloat16 and self._n_normal > 0
+
+    def finding(self) -> str | None:
+        """What is to be known after the last row, None where the bits are plainly those of the file."""
+        name = self.name
+        if self.dtype == "bfloat16" and self._own in _PATTERNS:
+            return f"{name}: {self._own} taken for bfloat16 bit patterns"
+        if self.dtype == "bfloat16" and self._own in _NARROWED:
+            if self._n_changed:
+                return f"{name}: {self._n_changed:,} of {self._n_values:,} values changed from {self._own} to bfloat16"
+            return f"{name}: {self._own} narrowed to bfloat16, every value exactly"
+        if self._own == "float16" and self._was_bfloat16:
+            return (
+                f"{name}: float16 that was bfloat16, since no value has more than its 8 significant bits;"
+                " what was below 6e-05 or above 65,504 was lost before this import"
+            )
+        if self._own == "float32" and self._was_bfloat16:
+            return f"{name}: float32 whose every value is a bfloat16; imported as bfloat16 it takes half the room"
+        return None

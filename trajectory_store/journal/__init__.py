@@ -1,0 +1,1 @@
+"""Frames that are not sealed yet."""

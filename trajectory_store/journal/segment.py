@@ -1,0 +1,200 @@
+"""One segment of the journal: what a scan finds in its file, and the rows in it.
+
+A segment is a file of records named by its first step, and holds the frames of one block. The file may have been an
+earlier segment's: what follows the last record is then that one's, and no part of this.
+"""
+
+import contextlib
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import files
+from ..checksum import crc32c
+from ..errors import DamageError
+from ..spec import RunSpec
+from . import record, spare
+from .record import Entry, Gap, Record
+
+JOURNAL_FOLDER = "journal"
+NAME_DIGITS = 12
+_CHECKSUM_BYTES = 1 << 16  # stays in a core's cache
+
+
+def segment_path(folder: Path, first_step: int) -> Path:
+    """The file that holds the frames from `first_step` on."""
+    return folder / f"{first_step:0{NAME_DIGITS}d}"
+
+
+def segment_steps(folder: Path) -> list[int]:
+    """The first steps of the segments there are, increasing; whatever else lies in the folder is not ours."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DamageError(f"{folder}: cannot be read: {error.strerror}") from error
+    return sorted(int(n) for n in names if len(n) == NAME_DIGITS and n.isascii() and n.isdigit())
+
+
+def remove_segment(folder: Path, first_step: int) -> None:
+    """Remove a segment whose block the manifest has committed; harmless where it is gone."""
+    path = segment_path(folder, first_step)
+    with files.storage_errors("remove", path), contextlib.suppress(FileNotFoundError):
+        files.disk.unlink(path)
+
+
+class Segment:
+    """One segment's file, open for reading, with what a scan found in it so far.
+
+    An open segment stays readable after it is sealed, so a reader that has it keeps a whole view: the file is held, and
+    so removed and not overwritten. FileNotFoundError where it was sealed meanwhile.
+    """
+
+    def __init__(self, path: Path, spec: RunSpec, block_steps: int) -> None:
+        self.path = path
+        self.first_step = int(path.name)
+        self._stop_step = (self.first_step // block_steps + 1) * block_steps
+        self._spec = spec
+        try:
+            self._file = files.open_plain(path)
+        except FileNotFoundError:  # sealed and removed meanwhile
+            raise
+        except OSError as error:
+            raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
+        spare.hold(self._file.fileno())
+        # A run that is dropped without `close`, as in a notebook, gives its files back too.
+        self._finalizer = weakref.finalize(self, self._file.close)
+        if not self.is_current():  # the writer kept it for another segment before it was held
+            self.close()
+            raise FileNotFoundError(path)
+        self.entries: list[Entry] = []
+        self.synced_step = -1
+        self.end = 0  # where the last record that was read ends
+        self.is_ended = False  # whether what is behind `end` was seen to be an earlier segment's
+        self.gaps: list[Gap] = []
+
+    def close(self) -> None:
+        """Close the file; harmless when called twice."""
+        self._finalizer()
+
+    @property
+    def n_bytes(self) -> int:
+        """The file's size now."""
+        return os.fstat(self._file.fileno()).st_size
+
+    @property
+    def torn_bytes(self) -> int:
+        """How many bytes behind `end` can be those of a record that was not finished: not more than the next one takes.
+
+        How far a torn record reaches into what an earlier segment left, nobody can tell.
+        """
+        if self.is_ended:
+            return 0
+        step = self._spec.next_due(self._last_step + 1)
+        is_frame = step is not None and step < self._stop_step
+        most = record.frame_bytes(self._spec, step) if step is not None and is_frame else record.SMALLEST_BYTES
+        return min(self.n_bytes - self.end, most)
+
+    def is_current(self) -> bool:
+        """Whether the file still has its name: a writer may have removed it, or have kept it for another segment."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._file.fileno()))
+
+    def scan(self) -> None:
+        """Read the records after the last one read, verifying every checksum; call again to follow a live segment.
+
+        Stops, without a complaint, at bytes that are no whole record and have no sound record behind them, and where
+        what an earlier segment left begins.
+        """
+        n_bytes = self.n_bytes
+        while self.end < n_bytes:
+            self.is_ended = self._ends_at(self.end)
+            if self.is_ended:
+                return
+            found = self._find_head(self.end, self._last_step)
+            if found is not None and found[0] > self.end:
+                found = self._find_head(self.end, self._last_step)  # what was being written may be whole by now
+            if found is None:
+                return
+            offset, head = found
+            stop = offset + head.n_bytes
+            if stop > n_bytes:
+                return
+            if head.kind == record.FRAME:
+                is_sound = self._is_sound(offset, head)
+                if not is_sound:
+                    if self._find_head(stop, head.step) is None:
+                        return  # a frame that is being written, or was torn
+                    is_sound = self._is_sound(offset, head)  # what was being written is whole by now
+                self.entries.append(Entry(head.step, offset, self.end, head, is_sound))
+            if offset > self.end:
+                self.gaps.append(Gap.before(head, self.end, offset))
+            self.synced_step = max(self.synced_step, head.synced_step)
+            self.end = stop
+
+    def row(self, index: int, name: str) -> npt.NDArray[Any]:
+        """One row of the frame at `index` in `entries`, its checksum verified again; DamageError where it fails."""
+        entry, series = self.entries[index], self._spec.series[name]
+        start, crc = entry.head.rows[name]
+        data = self._read(entry.offset + start, series.row_bytes)
+        if len(data) != series.row_bytes or crc32c(data) != crc:
+            raise DamageError(
+                f"{self.path}, byte {entry.offset + start}: step {entry.step} of series {name!r} fails its checksum;"
+                ' run "trajectory-store check"'
+            )
+        return np.frombuffer(data, dtype=series.storage_dtype).reshape(series.shape)
+
+    def _find_head(self, offset: int, last_step: int) -> tuple[int, Record] | None:
+        """The first sound header from `offset` on that can be in this segment behind `last_step`."""
+
+        def can_follow(head: Record) -> bool:
+            after = self.first_step if head.kind == record.SYNC else last_step + 1
+            return after <= head.step < self._stop_step
+
+        return record.find_head(self._spec, self._read, offset, can_follow)
+
+    def _ends_at(self, offset: int) -> bool:
+        """Whether an end record is there, or a record of an earlier segment, on which nothing was written yet."""
+        head = record.parse_head(self._spec, self._read(offset, record.largest_head_bytes(self._spec)))
+        if head is None:
+            return False
+        return head.step < self.first_step or (head.kind == record.END and head.step == self._last_step)
+
+    @property
+    def _last_step(self) -> int:
+        return self.entries[-1].step if self.entries else self.first_step - 1
+
+    def _is_sound(self, offset: int, head: Record) -> bool:
+        return next(self._flawed_series(offset, head), None) is None
+
+    def flawed_series(self, index: int) -> Iterator[str]:
+        """The series whose row of the frame at `index` in `entries` fails its checksum."""
+        return self._flawed_series(self.entries[index].offset, self.entries[index].head)
+
+    def _flawed_series(self, offset: int, head: Record) -> Iterator[str]:
+        for name, (start, crc) in head.rows.items():
+            if self._checksum(offset + start, self._spec.series[name].row_bytes) != crc:
+                yield name
+
+    def _checksum(self, offset: int, size: int) -> int:
+        """The CRC-32C of the bytes there, fewer at the end of the file, through one small buffer."""
+        buffer = memoryview(bytearray(min(size, _CHECKSUM_BYTES)))
+        crc = 0
+        with files.storage_errors("read", self.path):
+            while size and (n_read := os.preadv(self._file.fileno(), [buffer[:size]], offset)):
+                crc = crc32c(buffer[:n_read], crc)
+                offset, size = offset + n_read, size - n_read
+        return crc
+
+    def _read(self, offset: int, size: int) -> bytes:
+        with files.storage_errors("read", self.path):
+            return os.pread(self._file.fileno(), size, offset)

@@ -1,0 +1,86 @@
+"""The spare: the file of a sealed segment, kept for the next segment to overwrite in place.
+
+A new page of a file costs the kernel more than what is copied into it: over pages that are there an append costs half.
+Whoever reads a segment holds its file with a shared flock(2), and a file that is held is removed instead: who has it
+open reads on.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+from .. import files
+
+NAME = ".spare"
+
+
+def hold(descriptor: int) -> None:
+    """Keep the writer from overwriting a segment's file until this descriptor, and its copies, are closed.
+
+    A file that the writer is just about to keep cannot be held, nor needs to be: the manifest has had its block since
+    before. Where the file system has no flock(2) the writer removes every segment.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+class Spare:
+    """At most one spare file in a journal's folder. Thread-safe: segments are sealed in one thread, begun in another.
+
+    Nothing is synced: under whatever name a sealed segment comes back, that name begins before `sealed_until`, or is
+    the spare's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._handover = threading.Lock()
+
+    def keep(self, segment: Path) -> None:
+        """Make a sealed segment's file the spare, or remove it: where a reader holds it, or where there is a spare.
+
+        Its block MUST have been committed, and nobody in this process may use its bytes any more.
+        """
+        with files.storage_errors("remove", segment):
+            if self._path.exists() or not self._renamed(segment):
+                with contextlib.suppress(FileNotFoundError):
+                    files.disk.unlink(segment)
+
+    def take(self, segment: Path) -> int | None:
+        """Give the spare the name `segment`: its descriptor, open for reading and writing; None where there is none.
+
+        What is in the file is still there.
+        """
+        try:
+            with self._handover:
+                files.disk.rename(self._path, segment)
+        except FileNotFoundError:
+            return None
+        return os.open(segment, os.O_RDWR | os.O_CLOEXEC)
+
+    def remove(self) -> None:
+        """Remove the spare, also one that a writer that died has left; harmless where there is none."""
+        with files.storage_errors("remove", self._path):
+            if self._path.exists():
+                files.disk.unlink(self._path)
+
+    def _renamed(self, segment: Path) -> bool:
+        """Whether nobody holds the segment's file, and it is the spare now."""
+        try:
+            descriptor = os.open(segment, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            with self._handover:  # the next segment must not be there, for readers to hold, before the lock is gone
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:  # a reader holds it, or nobody can tell
+                    return False
+                try:
+                    files.disk.rename(segment, self._path)
+                finally:
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile would keep it
+            return True
+        finally:
+            os.close(descriptor)

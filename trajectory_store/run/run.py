@@ -1,0 +1,169 @@
+"""A run as its readers see it: series as lazy arrays over sealed chunks plus the tail."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import manifest as manifests
+from ..backends.memmap.source import MemmapSource
+from ..backends.safetensors.source import SafetensorsSource
+from ..backends.source import Source
+from ..backends.zarr.source import ZarrSource
+from ..errors import SeriesNotFoundError
+from ..spec import Series
+from .series import LazySeries
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def open_run(path: str | os.PathLike[str]) -> "Run":
+    """Open a run's folder, or a safetensors file as if it were one, read-only; a run may be being written meanwhile.
+
+    Raises RunNotFoundError where there is neither, DamageError where what is needed to read it is damaged, and
+    FormatVersionError where a newer version of this package wrote it.
+    """
+    where = Path(path)
+    if where.is_file():
+        return Run(SafetensorsSource(where))
+    backend = manifests.load(where).backend
+    return Run(ZarrSource(where) if backend == "zarr" else MemmapSource(where))
+
+
+@contextlib.contextmanager
+def opened(run: "Run | str | os.PathLike[str]") -> "Iterator[Run]":
+    """A run as it was given, or one opened from its path and closed at the end of the block."""
+    if isinstance(run, Run):
+        yield run
+        return
+    with open_run(run) as own:
+        yield own
+
+
+class Run:
+    """One recording, read-only, also while another process writes it.
+
+    `run["W"]` is a lazy array; `refresh` finds the steps recorded since. Thread-safe but for `refresh` and `close`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.static: Mapping[str, npt.NDArray[Any]] = _StaticArrays(source)
+
+    @property
+    def source(self) -> Source:
+        """What it is read from."""
+        return self._source
+
+    @property
+    def path(self) -> Path:
+        """The run's folder, or the safetensors file."""
+        return self._source.path
+
+    @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """Every step at which something is recorded, int64, increasing."""
+        return self._source.spec.steps_before(self._source.recorded_until)
+
+    @property
+    def planned_steps(self) -> int | None:
+        """How many steps the run was declared to have, None where it was not said."""
+        return self._source.spec.steps
+
+    @property
+    def series(self) -> Mapping[str, Series]:
+        """What is recorded, by name."""
+        return self._source.spec.series
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """What the run's author said about it."""
+        return self._source.attrs
+
+    def __getitem__(self, name: str) -> "LazySeries":
+        if name not in self.series:
+            raise SeriesNotFoundError(f"{self.path}: no series {name!r}; it has {', '.join(sorted(self.series))}")
+        return LazySeries(self._source, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.series
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.series)
+
+    def refresh(self) -> None:
+        """Find the steps recorded since the run was opened; lazy series made before see them too."""
+        self._source.refresh()
+
+    def close(self) -> None:
+        """Give back files and memory; the run cannot be read after."""
+        self._source.close()
+
+    def to_xarray(self, *, bf16: str = "bits", chunks: Mapping[str, int] | None = None) -> "xarray.Dataset":
+        """Every series as a lazy, dask-backed variable of a Dataset with coordinates `step` and `token`.
+
+        bf16: "bits" for uint16 patterns, "float32" to widen them as they are computed. chunks: sizes by dimension,
+        blocks and tiles unless given. Picklable: other processes open the run by its path. Needs the extra `analysis`.
+        """
+        from .dataset import as_dataset
+
+        every = {name: self[name] for name in self}
+        return as_dataset(every, self.steps, self.static, self.attrs, bf16=bf16, chunks=chunks)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from .html import run_html
+
+        title = f"<b>Run</b> <code>{escape(str(self.path))}</code> ({self._source.backend}): {self._how_many()}"
+        return run_html(title, [self[name].cells() for name in self], self.static, self.attrs)
+
+    def _how_many(self) -> str:
+        n = len(self.steps)
+        of = f" of {self.planned_steps:,}" if self.planned_steps not in (None, n) else ""
+        return f"{n:,}{of} steps"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        lines = [f"<trajectory_store.Run {self.path} ({self._source.backend}): {self._how_many()}>"]
+        lines += [f"  {self[name]!r}" for name in self]
+        if self.static:
+            lines.append(f"  static: {', '.join(self.static)}")
+        return "\n".join(lines)
+
+
+class _StaticArrays(Mapping[str, npt.NDArray[Any]]):
+    """Name → array, read when it is first asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._read: dict[str, npt.NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._source.static_names:
+            known = ", ".join(self._source.static_names) or "none"
+            raise SeriesNotFoundError(f"{self._source.path}: no static array {name!r}; it has {known}")
+        if name not in self._read:
+            array = self._source.static(name)
+            array.flags.writeable = False
+            self._read[name] = array
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source.static_names)
+
+    def __len__(self) -> int:
+        return len(self._source.static_names)
