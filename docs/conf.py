@@ -1,0 +1,56 @@
+"""How the documentation is built: `sphinx-build -W --keep-going docs build/docs`, without a network."""
+
+import importlib.metadata
+import re
+
+project = "trajectory-store"
+author = "The trajectory-store authors"
+release = importlib.metadata.version("trajectory-store")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_click"]
+exclude_patterns = ["_build"]
+highlight_language = "none"  # a block without a language is what a terminal or a file shows
+nitpicky = False  # types of other projects have no pages here, and no network to look them up in
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3  # links such as design.md#words work here as they do on a code host
+
+default_role = "py:obj"  # single backticks in a docstring: a link if it names something, otherwise code
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = "trajectory-store"
+html_static_path = ["_static"]
+html_css_files = ["wide-tables.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False
+
+_ARRAY = re.compile(r"ndarray\[(?:tuple\[(?:Any|~typing\.Any), \.\.\.\]|Any), dtype\[(?:~?[\w.]*\.)?(\w+)\]\]")
+
+
+def _shorten(_app, _what, _name, _object, _options, signature, returns):
+    """Say an array's dtype as `NDArray[int64]`: numpy's own spelling takes a line for each parameter."""
+    return tuple(
+        text and _ARRAY.sub(r"NDArray[\1]", text.replace("~typing.", "").replace("~numpy.", "").replace("numpy.", ""))
+        for text in (signature, returns)
+    )
+
+
+def _escape_bars(_app, _what, _name, _object, _options, lines):
+    """A norm such as |m| is no substitution; runs after napoleon."""
+    lines[:] = [re.sub(r"(?<![\\`])\|(?![\s-])", r"\\|", line) for line in lines]
+
+
+def setup(app):
+    """Hook the above into autodoc."""
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _escape_bars, priority=900)
