@@ -10,7 +10,18 @@ import trainer
 FOLDER = Path(trainer.__file__).parent
 # A module may import those before it.
 ORDER = [
-    *("config", "presets", "model", "batches", "corpus", "tokenizer", "vocabulary", "fingerprint", "interruption"),
+    *(
+        "config",
+        "presets",
+        "model",
+        "batches",
+        "corpus",
+        "tokenizer",
+        "vocabulary",
+        "canonical",
+        "fingerprint",
+        "interruption",
+    ),
     *(
         "data",
         "prepare",
