@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -162,17 +163,35 @@ def test_import_is_light() -> None:
     assert "zarr" in modules_after("import trajectory_store.codec.zarr_plugin")
 
 
-@pytest.mark.parametrize("package", [ts])
-def test_all_is_sorted_and_complete(package: object) -> None:
-    """`__all__` has every public name that the package binds, and no other."""
+@pytest.mark.parametrize("package", [ts, ts.analysis, ts.report], ids=lambda package: package.__name__)
+def test_all_is_sorted_and_complete(package: ModuleType) -> None:
+    """`__all__` has every public name that a package binds, and no other, and each can be had."""
     exported = package.__all__
     assert exported == sorted(exported)
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    tree = ast.parse(Path(package.__file__).read_text())
     relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
-    assert {alias.asname or alias.name for node in relative for alias in node.names} == set(exported)
-    assert dir(package) == exported
-    checked = {node.module: node for node in tree.body if isinstance(node, ast.If) for node in node.body}
-    late = {module: tuple(alias.name for alias in node.names) for module, node in checked.items()}
-    assert late == package._LATE
+    assigned = {node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)}
+    public = {name for name in assigned - {"__all__"} if name.startswith("__") or not name.startswith("_")}
+    assert {alias.asname or alias.name for node in relative for alias in node.names} | public == set(exported)
     for name in exported:
         assert getattr(package, name) is not None
+
+
+def test_what_comes_late_is_what_type_checkers_see() -> None:
+    """The names that are imported when they are asked for are the same in both places, and `dir` knows them before."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    checked = [node for block in tree.body if isinstance(block, ast.If) for node in block.body]
+    late = {node.module: tuple(alias.name for alias in node.names) for node in checked}
+    assert late.pop(None) == ts._LATE_MODULES
+    assert late == ts._LATE
+    assert dir(ts) == ts.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        ts.nonsense  # noqa: B018
+
+
+def test_a_late_module_is_not_imported_before_it_is_asked_for() -> None:
+    """After `import trajectory_store as ts`, `ts.analysis` and `ts.report` are there, and cost nothing until then."""
+    seen = "print(*('trajectory_store.' + name in sys.modules for name in ts._LATE_MODULES))"
+    script = f"import sys, trajectory_store as ts; {seen}; ts.analysis.scan, ts.report.page, ts.notebook.bar; {seen}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False False False", "True True True"]

@@ -117,8 +117,8 @@ def test_flaws_are_seen() -> None:
 
         Parameters
         ----------
-        faktor : float
-            By what.
+        multiple : float
+            Of what.
 
         Raises
         ------

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import trajectory_store as ts
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "RELEASE.md", "SECURITY.md")
 MADE_BY_A_COMMAND = {"dist/", ".venv/bin/activate"}
@@ -40,9 +42,7 @@ def test_every_path_on_a_page_exists(page: str) -> None:
 
 def test_the_contributing_page_names_paths() -> None:
     """The test above has something to look at."""
-    assert {"tests/store/test_architecture.py", "trajectory_store/files.py", "docs/design.md"} <= paths_on(
-        "CONTRIBUTING.md"
-    )
+    assert {"tests/test_architecture.py", "trajectory_store/files.py", "docs/design.md"} <= paths_on("CONTRIBUTING.md")
 
 
 def test_the_hooks_run_what_ci_checks() -> None:
@@ -72,11 +72,11 @@ def test_ci_runs_the_scripts_that_contributors_run() -> None:
 
 
 def test_the_citation_is_of_this_version() -> None:
-    """CITATION.cff and pyproject.toml say the same, and the authors are the licence's."""
+    """CITATION.cff and the package say the same, and the authors are the licence's."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     authors = [author["name"] for author in citation["authors"]]
 
-    assert (PROJECT["name"], PROJECT["version"]) == (citation["title"], citation["version"])
+    assert (PROJECT["name"], ts.__version__) == (citation["title"], citation["version"])
     assert PROJECT["license"] == citation["license"]
     assert f"Copyright (c) 2026 {authors[0]}" in (ROOT / "LICENSE").read_text()
 

@@ -47,8 +47,23 @@ class Commands(click.Group):
             raise
 
 
+def _say_version(ctx: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        import trajectory_store
+
+        click.echo(f"{ctx.info_name}, version {trajectory_store.__version__}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="trajectory-store")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Train the notebook's tiny language model and record its token embeddings at every step."""
 

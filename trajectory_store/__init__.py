@@ -13,11 +13,14 @@ from .run import open_run as open
 from .spec import RunSpec, Series
 
 if TYPE_CHECKING:
+    from . import analysis, notebook, report
     from .backends.finding import Finding
     from .checking import Repair, check, repair
     from .comparison import Comparison, compare
     from .export import export_safetensors
     from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
@@ -32,6 +35,8 @@ __all__ = [
     "RunSpec",
     "Series",
     "Sink",
+    "__version__",
+    "analysis",
     "check",
     "compare",
     "create",
@@ -41,8 +46,10 @@ __all__ = [
     "import_hdf5",
     "import_numpy",
     "import_safetensors",
+    "notebook",
     "open",
     "repair",
+    "report",
     "resume",
 ]
 
@@ -53,10 +60,13 @@ _LATE = {
     "export": ("export_safetensors",),
     "importing": ("Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors"),
 }
+_LATE_MODULES = ("analysis", "notebook", "report")
 """Imported when they are first asked for: a trainer that records needs none of them."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATE_MODULES:
+        return import_module(f".{name}", __name__)
     for module, names in _LATE.items():
         if name in names:
             globals()[name] = value = getattr(import_module(f".{module}", __name__), name)

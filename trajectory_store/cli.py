@@ -19,7 +19,7 @@ COMMANDS = ("info", "slice", "export", "check", "compare", "import_file", "analy
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="trajectory-store")
+@terminal.VERSION
 def main() -> None:
     """Look into what a training run recorded at every step, take it out, and compare it bit for bit.
 

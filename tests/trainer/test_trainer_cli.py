@@ -35,6 +35,11 @@ def assert_refused(result: Result, sentence: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_the_version_is_the_packages(trainer: Run) -> None:
+    """Both come from one distribution."""
+    assert trainer("--version").output.endswith(f", version {ts.__version__}\n")
+
+
 @pytest.mark.parametrize("command", [[], ["prepare"], ["run"], ["verify"], ["presets"]])
 def test_every_command_has_help(trainer: Run, command: list[str]) -> None:
     """`--help` says what the command and each option is for."""

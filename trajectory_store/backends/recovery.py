@@ -5,8 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recovery:
-    """kept_until: every due step < this is kept. dropped_steps: whole frames that had never been synced and lay behind
-    torn bytes. dropped_bytes: what was cut off, torn frames included; not what an earlier segment left in the file."""
+    """What a run that was opened for writing kept of what a crash left, and what it cut.
+
+    Attributes
+    ----------
+    kept_until : int
+        Every due step before this one is kept.
+    dropped_steps : tuple of int
+        Steps whose whole frames were cut: they had never been synced and lay behind torn bytes.
+    dropped_bytes : int
+        Bytes that were cut, torn frames included; not what an earlier segment left in the file.
+    """
 
     kept_until: int
     dropped_steps: tuple[int, ...]

@@ -16,6 +16,24 @@ import click
 PATH = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
+
+def _say_version(ctx: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        from trajectory_store import __version__
+
+        click.echo(f"{ctx.info_name}, version {__version__}")
+        ctx.exit()
+
+
+VERSION = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
+
 EXIT_DIFFERENT = 1
 EXIT_ERROR = 2
 

@@ -137,7 +137,13 @@ class LazySeries:
         return as_tensor((self.bits if is_bfloat16 else self)[key], is_bfloat16=is_bfloat16)
 
     def cells(self) -> tuple[str, str, str, str, str]:
-        """Name, shape, dtype, size and steps as people read them; reads nothing of the series."""
+        """Describe the series as people read it; reads nothing of it.
+
+        Returns
+        -------
+        tuple of str
+            Name, shape, dtype, size and steps.
+        """
         shape = ", ".join(f"{dim}: {size:,}" for dim, size in zip(self.dims, self.shape, strict=True))
         dtype = self.spec.dtype if self.dtype == self.spec.logical_dtype else str(self.dtype)
         steps = self.steps
