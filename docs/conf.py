@@ -10,6 +10,7 @@ release = importlib.metadata.version("trajectory-store")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]
 highlight_language = "none"  # a block without a language is what a terminal or a file shows
+smartquotes = False  # they would make a dash of --json
 nitpicky = False  # types of other projects have no pages here, and no network to look them up in
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -29,8 +30,9 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_title = "trajectory-store"
 html_static_path = ["_static"]
-html_css_files = ["wide-tables.css"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 
