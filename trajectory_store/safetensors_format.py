@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .errors import MalformedFileError
+from .errors import MalformedFileError, UsageError
 from .spec import DTYPES, storage_dtype
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
@@ -75,7 +75,10 @@ def layout(tensors: Mapping[str, tuple[str, Iterable[int]]]) -> tuple[bytes, dic
         stop = position + tensor.n_bytes
         entries[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [position, stop]}
         position = stop
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"a tensor's name in {sorted(entries)!r:.200} is no text that UTF-8 can hold") from error
     text += b" " * (-len(text) % _LENGTH_BYTES)
     header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
     return header, {n: Tensor(t.dtype, t.shape, len(header) + t.offset) for n, t in placed.items()}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..plain_text import printable
+
 KINDS = {
     "manifest": "the manifest fails its checksum: nothing in the run can be read",
     "metadata": "a zarr.json, or the header of the rows' file, is not what the manifest says",
@@ -36,7 +38,7 @@ class Finding:
         for what, entries in (("step", self.steps), ("entry", self.tokens)):
             if entries:
                 where += f", {what} {entries[0]}" + (f" to {entries[-1]}" if len(entries) > 1 else "")
-        return f"{self.kind}: {self.path}{where}: {self.message}"
+        return printable(f"{self.kind}: {self.path}{where}: {self.message}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; ranges as [first, last]."""

@@ -59,8 +59,9 @@ def command(
         )
     if output is not None:
         table_files.write_tables(output, found)
-        click.echo(f"Wrote {output}")
+        terminal.echo(f"Wrote {output}")
     elif as_json:
         terminal.echo_json(table_files.json_columns(found))
     else:
-        click.echo("\n".join(table_files.csv_text(table) for table in found), nl=False)
+        for number, table in enumerate(found):
+            terminal.echo(*[""] * bool(number), *table_files.csv_text(table).splitlines())

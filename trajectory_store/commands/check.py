@@ -31,13 +31,13 @@ def command(run: Path, is_repairing: bool, as_json: bool) -> None:
             if as_json:
                 findings.append(finding.to_json())
             else:
-                click.echo(str(finding))
+                terminal.echo(str(finding))
     if as_json:
         terminal.echo_json({"sound": n_found == 0, "findings": findings, "repair": _repair_json(done)})
     else:
         if done is not None:
-            click.echo(_repaired(done))
-        click.echo(f"{n_found} finding{'s' * (n_found != 1)}" if n_found else "Sound")
+            terminal.echo(*_repaired(done))
+        terminal.echo(f"{n_found} finding{'s' * (n_found != 1)}" if n_found else "Sound")
     if n_found:
         click.get_current_context().exit(terminal.EXIT_DIFFERENT)
 
@@ -53,7 +53,6 @@ def _repair_json(done: "Repair | None") -> "dict[str, object] | None":
     }
 
 
-def _repaired(done: "Repair") -> str:
-    lines = [str(done.recovery).capitalize()]
-    lines += [f"removed {path}, a write that did not finish" for path in done.removed]
-    return "\n".join(lines)
+def _repaired(done: "Repair") -> list[str]:
+    removed = [f"removed {path}, a write that did not finish" for path in done.removed]
+    return [str(done.recovery).capitalize(), *removed]

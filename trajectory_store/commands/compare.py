@@ -35,7 +35,7 @@ def command(a: Path, b: Path, series: tuple[str, ...], prefix: bool, as_json: bo
     if as_json:
         terminal.echo_json({"identical": found.identical, "first_step": found.first_step} | dataclasses.asdict(found))
     else:
-        click.echo("\n".join([f"a  {a}", f"b  {b}", *_lines(found)]))
+        terminal.echo(f"a  {a}", f"b  {b}", *_lines(found))
     if not (found.identical or (prefix and is_prefix)):
         click.get_current_context().exit(terminal.EXIT_DIFFERENT)
 
@@ -59,10 +59,10 @@ def _lines(found: "Comparison") -> Iterator[str]:
         if delta.largest:
             yield f"Largest difference of {name}: {delta.largest:g} at step {delta.step}"
     for name, why in found.incompatible.items():
-        yield f"{terminal.printable(name)}: {why}"
+        yield f"{name}: {why}"
     if found.static_differing:
-        yield f"Static arrays that differ: {terminal.printable(', '.join(found.static_differing))}"
+        yield f"Static arrays that differ: {', '.join(found.static_differing)}"
     for side, only in (("a", found.only_in_a), ("b", found.only_in_b)):
         if only:
-            yield f"Only in {side}: {terminal.printable(', '.join(only))}"
+            yield f"Only in {side}: {', '.join(only)}"
     yield f"Verdict: {'identical' if found.identical else found.relation}"

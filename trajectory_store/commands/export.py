@@ -35,7 +35,7 @@ def command(run: Path, out: Path, dtype: str, steps: str | None, widen: str | No
             overwrite=overwrite,
             progress=report,
         )
-    click.echo(f"Wrote {out}, {format_bytes(out.stat().st_size)}")
+    terminal.echo(f"Wrote {out}, {format_bytes(out.stat().st_size)}")
 
 
 def step_slice(text: str | None) -> slice | None:

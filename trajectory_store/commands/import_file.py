@@ -61,9 +61,8 @@ def command(
     if as_json:
         terminal.echo_json(dataclasses.asdict(imported))
         return
-    for finding in imported.findings:
-        click.echo(terminal.printable(finding))
-    click.echo(f"Imported {', '.join(imported.series)} at {imported.steps:,} steps to {imported.path}")
+    terminal.echo(*imported.findings)
+    terminal.echo(f"Imported {', '.join(imported.series)} at {imported.steps:,} steps to {imported.path}")
 
 
 def _first_step(text: str) -> tuple[str, int]:

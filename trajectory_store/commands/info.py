@@ -19,7 +19,7 @@ def command(run: Path, as_json: bool) -> None:
     if as_json:
         terminal.echo_json(found)
     else:
-        click.echo("\n".join(_lines(found)))
+        terminal.echo(*_lines(found))
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -107,16 +107,16 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         shape = " × ".join(f"{n:,}" for n in (series["rows"], *series["shape"]))
         stored = f", {format_bytes(series['stored_bytes'])} stored" if "stored_bytes" in series else ""
         when = "" if series["steps"] is None else f", steps {_short(series['steps'])}"
-        yield f"  {name:<14}{series['dtype']:<10}{shape}, {format_bytes(series['raw_bytes'])}{stored}{when}"
+        yield f"  {name:<13} {series['dtype']:<10}{shape}, {format_bytes(series['raw_bytes'])}{stored}{when}"
     if found["static"]:
         yield "static arrays"
     for name, array in found["static"].items():
         shape = " × ".join(f"{n:,}" for n in array["shape"]) or "scalar"
-        yield f"  {terminal.printable(name):<14}{array['dtype']:<10}{shape}"
+        yield f"  {name:<13} {array['dtype']:<10}{shape}"
     if found["attrs"]:
         yield "attributes"
     for key, value in found["attrs"].items():
-        yield f"  {terminal.printable(key):<14}{_short(value)}"
+        yield f"  {key:<13} {_short(value)}"
 
 
 def _short(value: Any) -> str:

@@ -1,5 +1,6 @@
 """A part of a run as a file, one format a function, a few rows in memory at a time."""
 
+import csv
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -76,7 +77,9 @@ def _safetensors(part: Part) -> Iterator[Any]:
 
 
 def _csv(part: Part) -> Iterator[bytes]:
-    yield (",".join(["row" if part.steps is None else "step", *part.labels]) + "\n").encode()
+    head = io.StringIO()
+    csv.writer(head, lineterminator="\n").writerow(["row" if part.steps is None else "step", *part.labels])
+    yield head.getvalue().encode(errors="backslashreplace")
     for first, rows in part.pieces():
         values = plain(rows).reshape(len(rows), -1)
         for row, line in enumerate(values, first):

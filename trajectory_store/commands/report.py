@@ -45,6 +45,6 @@ def command(
         found = report.findings(opened, series=series, tokenizer=tokenizer, progress=bar)
         n_bytes = report.write_page(found, output)
         names = [] if figures is None else report.write_figures(found, figures, form=figure_format)
-    click.echo(f"Wrote {output}, {format_bytes(n_bytes)}")
+    terminal.echo(f"Wrote {output}, {format_bytes(n_bytes)}")
     if figures is not None:
-        click.echo(f"Wrote {len(names)} figures into {figures}")
+        terminal.echo(f"Wrote {len(names)} figures into {figures}")

@@ -49,14 +49,11 @@ def command(
         part = part_of(source, series, key, bits=bits)
         if out is not None:
             part_files.write(part, out)
-            click.echo(f"Wrote {out}: {_title(part)}")
+            terminal.echo(f"Wrote {out}: {_title(part)}")
         elif as_json:
-            for text in part_files.json_chunks(part):
-                click.echo(text, nl=False)
-            click.echo()
+            terminal.echo_json_pieces(part_files.json_chunks(part))
         else:
-            click.echo(_title(part))
-            click.echo("\n".join(_lines(part, bits=bits)))
+            terminal.echo(_title(part), *_lines(part, bits=bits))
 
 
 def _title(part: "Part") -> str:
@@ -74,17 +71,18 @@ def _lines(part: "Part", *, bits: bool) -> Iterator[str]:
 
     from .part import plain
 
-    def shown(start: int, stop: int) -> str:
+    def shown(start: int, stop: int) -> list[str]:
         rows = plain(part.read(start, stop))
-        return np.array2string(
+        text = np.array2string(
             rows if part.has_rows else rows[0],
             max_line_width=terminal.width(),
             formatter={"int": lambda value: f"{value:#0{2 + 2 * part.dtype.itemsize}x}"} if bits else None,
         )
+        return text.splitlines()
 
     if part.nbytes <= _PRINTED_WHOLE_BYTES or part.n_rows <= 2 * _EDGE_ROWS:
-        yield shown(0, part.n_rows)
+        yield from shown(0, part.n_rows)
         return
-    yield shown(0, _EDGE_ROWS)
+    yield from shown(0, _EDGE_ROWS)
     yield f"... {part.n_rows - 2 * _EDGE_ROWS:,} rows; write all of them with -o ..."
-    yield shown(part.n_rows - _EDGE_ROWS, part.n_rows)
+    yield from shown(part.n_rows - _EDGE_ROWS, part.n_rows)

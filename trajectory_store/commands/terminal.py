@@ -1,4 +1,8 @@
-"""What the commands share: errors as one sentence, a progress bar, sizes and JSON on the terminal."""
+"""What the commands share: the one place that prints, errors as one sentence, a progress bar, JSON.
+
+Law: every text reaches the terminal by way of this module, and whatever a name from a file holds, the terminal obeys
+none of it. A line stays one line.
+"""
 
 import contextlib
 import json
@@ -7,11 +11,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+
+from ..plain_text import printable
 
 PATH = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -43,6 +49,11 @@ class OneSentence(click.ClickException):
 
     exit_code = EXIT_ERROR
 
+    def show(self, file: Any = None) -> None:
+        """Print it on stderr."""
+        del file
+        echo(f"Error: {self.message}", err=True)
+
 
 class Commands(click.Group):
     """A group that prints its commands' errors as one sentence, lists commands as they were added, and obeys a pipe."""
@@ -52,15 +63,21 @@ class Commands(click.Group):
         del ctx
         return list(self.commands)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click's."""
+        with _plain_usage_errors():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; our errors become exit code 2, Ctrl-C 130, a reader that went away 141 without a word."""
         from ..errors import TrajectoryError
 
         try:
-            result = super().invoke(ctx)
+            with _plain_usage_errors():
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            echo("Interrupted.", err=True)
             ctx.exit(128 + signal.SIGINT)
         except BrokenPipeError:
             # Python flushes stdout again when it exits, which would fail again.
@@ -71,7 +88,20 @@ class Commands(click.Group):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise OneSentence(f"{where}{error.strerror or error}") from error
+        except MemoryError as error:
+            raise OneSentence("there is not enough memory; take a smaller part, or a machine with more") from error
         return result
+
+
+@contextlib.contextmanager
+def _plain_usage_errors() -> Iterator[None]:
+    """Make what click prints itself of an argument plain; its messages may have several lines."""
+    try:
+        yield
+    except click.ClickException as error:
+        plain = "\n".join(printable(line) for line in error.message.split("\n"))
+        error.message = plain  # type: ignore[misc]  # final for subclasses; a new error would lose its kind
+        raise
 
 
 @contextlib.contextmanager
@@ -82,7 +112,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
         return
     from tqdm import tqdm
 
-    with tqdm(desc=label, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(desc=printable(label), unit="B", unit_scale=True, leave=False) as bar:
 
         def report(done: int, total: int) -> None:
             bar.total = total
@@ -96,13 +126,29 @@ def names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines, each as one line whatever is in it: what a terminal would obey is escaped."""
+    # What the terminal's encoding lacks, such as "×" in ASCII, is escaped too.
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    for line in lines:
+        click.echo(printable(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
 def echo_json(value: Any) -> None:
     """Print a value as JSON: not-a-number and infinities as the strings "NaN", "Infinity", "-Infinity"."""
-    click.echo(json_text(value))
+    echo_json_pieces([json_text(value)])
+
+
+def echo_json_pieces(pieces: Iterable[str]) -> None:
+    """Print one JSON object that comes in pieces of `json_text`, which is plain ASCII whatever is in it."""
+    for piece in pieces:
+        assert piece.isascii()
+        click.echo(piece, nl=False)
+    click.echo()
 
 
 def json_text(value: Any) -> str:
-    """The same as text."""
+    """A value as JSON, every character outside of printable ASCII escaped."""
     return json.dumps(json_value(value), indent=2, allow_nan=False)
 
 
@@ -115,11 +161,6 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return str(value) if isinstance(value, Path) else value
-
-
-def printable(text: str) -> str:
-    """A name from a file as it may be printed: control characters, which a terminal obeys, escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def width() -> int:

@@ -14,7 +14,7 @@ from .drawing import standalone
 from .findings import Findings
 from .frame import WIDE, Size, percent
 from .motion import HEAT_LIMIT
-from .tokens import printable, shortened
+from .tokens import shortened, visible
 from .worldlines import worldline_chart
 
 _N_BARS = 80
@@ -60,7 +60,7 @@ def svg_files(found: Findings) -> dict[str, str]:
 def token_label(found: Findings, row: int) -> str:
     """What a row's token is called in a figure: its string beside its id, or the id alone."""
     token = str(found.ids[row])
-    return token if found.names is None else f"{token} {shortened(printable(found.names[row]), 9)}"
+    return token if found.names is None else f"{token} {shortened(visible(found.names[row]), 9)}"
 
 
 def _curves(

@@ -16,7 +16,7 @@ from .findings import Findings, raw_bytes, stored_bytes
 from .frame import NARROW, WIDE
 from .script import SCRIPT
 from .style import page_style
-from .tokens import TOKEN_TEXT, printable
+from .tokens import TOKEN_TEXT, visible
 
 _N_ROWS = 12
 
@@ -140,7 +140,7 @@ def _token_table(found: Findings, caption: str, rows: Sequence[int] | np.ndarray
     heads = '<th class="text">string</th>' if found.names is not None else ""
     lines = []
     for row in np.asarray(rows).tolist():
-        string = f'<td class="text"><bdi>{escape(printable(found.names[row]))}</bdi></td>' if found.names else ""
+        string = f'<td class="text"><bdi>{escape(visible(found.names[row]))}</bdi></td>' if found.names else ""
         lines.append(
             f"<tr><td>{found.ids[row]}</td>{string}<td>{found.onset[row]:,}</td><td>{found.motion.moves[row]:,}</td></tr>"
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import MalformedFileError, RunNotFoundError, UsageError
 from ..files import open_plain
+from ..plain_text import printable
 from ..run import Run
 
 TOKEN_TEXT = "token_text"
@@ -61,9 +62,9 @@ def read_vocabulary(path: Path, run: Run) -> dict[int, str]:
         raise MalformedFileError(f"{path}: not a tokenizer.json with a model and its vocabulary") from error
 
 
-def printable(text: str) -> str:
-    """A token's string with what cannot be seen made visible: spaces as ␣, control characters as their escapes."""
-    return "".join("␣" if char == " " else char if char.isprintable() else repr(char)[1:-1] for char in text)
+def visible(text: str) -> str:
+    """A token's string with what cannot be seen made visible: spaces as ␣, the rest as its escape."""
+    return printable(text).replace(" ", "␣")
 
 
 def shortened(text: str, most: int = 12) -> str:

@@ -16,6 +16,7 @@ from ..backends.safetensors.source import SafetensorsSource
 from ..backends.source import Source
 from ..backends.zarr.source import ZarrSource
 from ..errors import SeriesNotFoundError
+from ..plain_text import printable
 from ..spec import Series
 from .series import LazySeries
 
@@ -142,7 +143,7 @@ class Run:
         lines += [f"  {self[name]!r}" for name in self]
         if self.static:
             lines.append(f"  static: {', '.join(self.static)}")
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in lines)
 
 
 class _StaticArrays(Mapping[str, npt.NDArray[Any]]):
