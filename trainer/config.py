@@ -13,9 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trajectory_store import conventions
 from trajectory_store.errors import RunNotFoundError, UsageError
 
-SERIES = ("W", "m", "v", "g")
+SERIES = conventions.SERIES
 """What can be recorded beside the loss: weights, both moments of Adam, gradients."""
 
 ROWS = ("dead", "live", "all")

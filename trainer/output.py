@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trajectory_store as ts
-from trajectory_store import files
+from trajectory_store import conventions, files
 from trajectory_store.errors import (
     MalformedFileError,
     RunExistsError,
@@ -149,7 +149,7 @@ def _is_recorded_by_trainer(options: Options) -> bool:
     """Whether the recording, in its place or moved aside, says that `trainer run` made it."""
     for folder in (options.trajectory, *files.moved_aside(options.trajectory)):
         with contextlib.suppress(TrajectoryError), ts.open(folder) as recorded:
-            if {"preset", "config", "fingerprint"} <= recorded.attrs.keys():
+            if {conventions.PRESET, conventions.CONFIG, conventions.FINGERPRINT} <= recorded.attrs.keys():
                 return True
     return False
 

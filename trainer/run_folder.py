@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 import trajectory_store as ts
-from trajectory_store import files
+from trajectory_store import conventions, files
 from trajectory_store.errors import (
     MalformedFileError,
     StepNotRecordedError,
@@ -55,9 +55,9 @@ class RunFolder:
         self._capture = capture_on(device, config.series if options.capture else (), self._tokens)
         self.state = fresh(config, device)
         self._about: dict[str, Any] = {
-            "preset": options.preset,
-            "config": config.to_json(),
-            "fingerprint": take_fingerprint(self.state.optimizer, device, data.hashes),
+            conventions.PRESET: options.preset,
+            conventions.CONFIG: config.to_json(),
+            conventions.FINGERPRINT: take_fingerprint(self.state.optimizer, device, data.hashes),
         }
         self._rolling_steps, self._rolling_seconds = rolling_interval(config.checkpoint_every)
         self._checkpointed_at = time.monotonic()
@@ -229,9 +229,9 @@ class RunFolder:
         return [key for key in now if key not in _FREE_KEYS and was.get(key) != now[key]]
 
     def _static(self) -> dict[str, Any]:
-        static = {"dead_mask": self._masks.dead_mask, "dead_indices": self._masks.dead_indices}
+        static = {conventions.DEAD_MASK: self._masks.dead_mask, conventions.DEAD_INDICES: self._masks.dead_indices}
         if self._config.capture_rows != "dead":
-            static["captured_indices"] = self._tokens
+            static[conventions.CAPTURED_INDICES] = self._tokens
         return static
 
     def _checkpoint_where_due(self, recorder: Recorder) -> None:

@@ -20,6 +20,8 @@
     ├── StorageError          make room or give permission, then go on       (OSError)
     └── FormatVersionError    use a newer version of this package
 
+    ConventionWarning         a static array or attribute was not used       (UserWarning)
+
 A message is one sentence that says what, where, found, expected and remedy, whichever apply.
 """
 
@@ -102,3 +104,7 @@ class StorageError(TrajectoryError, OSError):
 
 class FormatVersionError(TrajectoryError):
     """The run was written by a newer version of this package."""
+
+
+class ConventionWarning(UserWarning):
+    """A static array or an attribute has a name that means something, and does not fit the rows; it was not used."""

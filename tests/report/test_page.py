@@ -16,7 +16,7 @@ from report_runs import HOSTILE, record, walking_bits
 import trajectory_store as ts
 from trajectory_store import report
 from trajectory_store.cli import main
-from trajectory_store.errors import UsageError
+from trajectory_store.errors import ConventionWarning, UsageError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -113,7 +113,7 @@ def test_run_names_its_own_tokens(tmp_path, tokenizer_path):
 def test_names_that_are_not_one_a_token_are_passed_over(tmp_path, text):
     """Other authors' attributes may be anything."""
     path = record(tmp_path / "run", walking_bits(6, 4), attrs={"token_text": text})
-    with ts.open(path) as run:
+    with ts.open(path) as run, pytest.warns(ConventionWarning, match="stay without strings"):
         assert report.findings(run).names is None
 
 

@@ -72,9 +72,9 @@ def test_modules_import_only_earlier_ones(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ORDER)
-def test_of_the_store_only_public_names_and_files(module: str) -> None:
-    """The trainer could be anybody's: it uses what the store offers everybody, and the seam of durable calls."""
+def test_of_the_store_only_public_names_files_and_conventions(module: str) -> None:
+    """The trainer could be anybody's: it uses what the store offers everybody, the seam of durable calls, and what names mean."""
     for source, names in imports(FOLDER / f"{module}.py"):
         if source.startswith("trajectory_store"):
             assert source in STORE
-            assert source != "trajectory_store" or names <= {"files"}
+            assert source != "trajectory_store" or names <= {"files", "conventions"}

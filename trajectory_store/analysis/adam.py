@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import bf16
+from .. import bf16, conventions
 from ..errors import UsageError
 from ..run import Run
 from .arrays import Recorded
 from .scanning import Block, Extent, Needs, scan
 from .tile import Tile
-
-ATTRIBUTES = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def adam_accounting(
     also within its attribute "config", unless given. Raises UsageError where states or hyperparameters are missing.
     `how`: threads and executor, as for `scan`.
     """
-    given = dict(zip(ATTRIBUTES, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True))
+    given = dict(zip(conventions.HYPERPARAMETERS, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True))
     result: AdamAccounting = scan(recorded, [books_of(recorded, m, v, given)], series=series, **how)[0]
     return result
 
@@ -69,25 +67,21 @@ def books_of(
     recorded: Recorded, m: str = "m", v: str = "v", given: Mapping[str, float | None] | None = None
 ) -> "AdamBooks":
     """The analysis behind `adam_accounting`, with the run's own hyperparameters where none are given."""
-    wanted = {name: (given or {}).get(name) for name in ATTRIBUTES}
+    wanted = {name: (given or {}).get(name) for name in conventions.HYPERPARAMETERS}
     return AdamBooks(m, v, **hyperparameters(recorded, wanted, "adam accounting"))
 
 
 def hyperparameters(recorded: Recorded, given: Mapping[str, float | None], wants: str) -> dict[str, float]:
     """Each of the named values as given, else as the run's attributes have it; UsageError names those missing."""
-    known = _from_attributes(recorded)
+    known = conventions.settings(recorded.attrs) if isinstance(recorded, Run) else {}
     chosen = {name: known.get(name) if value is None else value for name, value in given.items()}
     missing = [name for name, value in chosen.items() if value is None]
     if missing:
         raise UsageError(f"{wants} needs {', '.join(missing)}: the run's attributes do not say, so give them")
+    for name, value in chosen.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UsageError(f"{wants} needs {name} as a number: the run's attributes say {value!r}, so give it")
     return {name: float(value) for name, value in chosen.items() if value is not None}
-
-
-def _from_attributes(recorded: Recorded) -> dict[str, Any]:
-    if not isinstance(recorded, Run):
-        return {}
-    nested = recorded.attrs.get("config")
-    return {**(nested if isinstance(nested, dict) else {}), **recorded.attrs}
 
 
 @dataclass(frozen=True)

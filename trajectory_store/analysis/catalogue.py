@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import conventions
 from ..errors import UsageError
 from ..progress import Progress
 from ..run import Run
@@ -155,8 +156,10 @@ def tables(
 ) -> list[Table]:
     """Run the named analyses in one pass and return their columns, by step and by token, whichever there are.
 
-    Columns are called `<analysis>.<column>`. A table by token has the run's `dead_indices` as `token_id` where they are
-    as many. other: the run that `divergence` compares with. Raises UsageError on an unknown name.
+    Columns are called `<analysis>.<column>`. A table by token has the tokens' ids as `token_id`, if the run says which
+    tokens its rows are (`conventions.token_ids`).
+
+    other: the run that `divergence` compares with. Raises UsageError on an unknown name.
     """
     for name in names:
         if name not in NAMES:
@@ -177,7 +180,7 @@ def tables(
         found["divergence"] = ("step", {"steps": apart.steps, "distance": apart.distance, "differing": apart.differing})
     by_step = {name: columns for name, (index, columns) in found.items() if index == "step"}
     by_token = {name: columns for name, (index, columns) in found.items() if index == "token"}
-    return [*([_by_step(by_step)] if by_step else []), *([_by_token(run, by_token)] if by_token else [])]
+    return [*([_by_step(by_step)] if by_step else []), *([_by_token(run, series, by_token)] if by_token else [])]
 
 
 def _by_step(found: Mapping[str, Columns]) -> Table:
@@ -202,12 +205,12 @@ def _placed(values: npt.NDArray[Any], at: npt.NDArray[np.intp], n: int) -> npt.N
     return masked
 
 
-def _by_token(run: Run, found: Mapping[str, Columns]) -> Table:
+def _by_token(run: Run, series: str, found: Mapping[str, Columns]) -> Table:
     columns = {_title(name, column): values for name, part in found.items() for column, values in part.items()}
     n = len(next(iter(columns.values())))
-    ids = run.static.get("dead_indices")
-    known = {"token_id": ids} if ids is not None and ids.shape == (n,) else {}
-    return Table("token", {"token": np.arange(n), **known, **columns})
+    ids = conventions.token_ids(run.static, n, series=series)
+    known = {} if ids is None else {conventions.TOKEN_ID: ids}
+    return Table("token", {conventions.TOKEN: np.arange(n), **known, **columns})
 
 
 def _title(name: str, column: str) -> str:

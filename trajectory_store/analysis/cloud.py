@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import bf16
+from .. import bf16, conventions
 from ..errors import SeriesNotFoundError, UsageError
 from ..run import Run
 from .arrays import Recorded, as_series
@@ -111,8 +111,8 @@ class Separation:
 def separation(recorded: Recorded, series: str = "W", *, dead: Mask | None = None, **how: Any) -> Separation:
     """Live against dead where a run recorded both: two clouds in one pass.
 
-    dead: a mask over the tokens; the run's static `dead_mask` unless given. Raises UsageError where the run recorded
-    other tokens than the mask is about. `how`: threads and executor, as for `scan`.
+    dead: a mask over the rows; what the run's `dead_mask` says of them unless given. Raises UsageError if the run
+    recorded other tokens than the mask is about. `how`: threads and executor, as for `scan`.
     """
     dead = dead_mask(recorded, series) if dead is None else dead
     _check_mask(recorded, series, dead)
@@ -121,11 +121,14 @@ def separation(recorded: Recorded, series: str = "W", *, dead: Mask | None = Non
 
 
 def dead_mask(recorded: Recorded, series: str) -> Mask:
-    """The run's own mask of dead tokens; UsageError where it has none or recorded other tokens."""
+    """Which rows of a series are dead tokens, as the run says (`conventions.dead_rows`).
+
+    Raises UsageError if the run does not say, or recorded other tokens.
+    """
     if not isinstance(recorded, Run):
         raise UsageError("separation needs dead=, a mask of the dead tokens, unless it is given a run that holds one")
     try:
-        mask: Mask = recorded.static["dead_mask"].astype(bool)
+        mask = conventions.dead_rows(recorded.static, as_series(recorded, series).shape[1], series=series)
     except SeriesNotFoundError as error:
         raise UsageError(f"separation needs dead=, a mask of the dead tokens: {error}") from error
     _check_mask(recorded, series, mask)

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Commands(click.Group):
         from ..errors import TrajectoryError
 
         try:
-            with _plain_usage_errors():
+            with _plain_usage_errors(), _warnings_as_notes():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt:
@@ -102,6 +103,25 @@ def _plain_usage_errors() -> Iterator[None]:
         plain = "\n".join(printable(line) for line in error.message.split("\n"))
         error.message = plain  # type: ignore[misc]  # final for subclasses; a new error would lose its kind
         raise
+
+
+@contextlib.contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Print a warning of ours as one sentence on stderr, without the line of code that Python adds."""
+    from ..errors import ConventionWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, ConventionWarning):
+                echo(f"Note: {message}", err=True)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.simplefilter("always", ConventionWarning)
+        warnings.showwarning = note
+        yield
 
 
 @contextlib.contextmanager

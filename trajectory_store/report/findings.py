@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import analysis
+from .. import analysis, conventions
 from ..analysis.phases import Regimes
 from ..analysis.scanning import check_series
 from ..errors import UsageError
@@ -16,7 +16,7 @@ from ..progress import Progress
 from ..run import LazySeries, Run
 from .bins import StepBins, bins_of
 from .motion import Motion, MotionOf
-from .tokens import token_ids, token_names
+from .tokens import token_names
 from .worldlines import Worldlines, trace
 
 _LATE_SHARE = 0.01
@@ -87,8 +87,9 @@ def findings(
             f"{run.path}, series {series!r}: the report needs two steps and one token at least, found"
             f" {len(steps):,} × {n_tokens:,} × {dim:,}"
         )
-    ids = token_ids(run, n_tokens)
-    names = token_names(run, ids, tokenizer)
+    known = conventions.token_ids(run.static, n_tokens, series=series)
+    ids = np.arange(n_tokens) if known is None else known
+    names = token_names(run, series, ids, tokenizer)
     bins = bins_of(int(steps[1]), int(steps[-1]), n_tokens=n_tokens)
     scheme = Regimes()
     onset, motion, cloud = analysis.scan(
@@ -124,9 +125,9 @@ def raw_bytes(run: Run) -> int:
 
 
 def _loss(run: Run, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None:
-    if "loss" not in run:
+    if conventions.LOSS not in run:
         return None
-    loss = run["loss"]
+    loss = run[conventions.LOSS]
     if loss.ndim != 1 or loss.spec.logical_dtype.kind == "b":
         return None
     # Step 0 is before the first batch, so what stands there is no loss.

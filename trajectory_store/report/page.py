@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import conventions
 from ..sizes import format_bytes
 from . import heatmap
 from .figures import Figure, figures
@@ -16,7 +17,7 @@ from .findings import Findings, raw_bytes, stored_bytes
 from .frame import NARROW, WIDE
 from .script import SCRIPT
 from .style import page_style
-from .tokens import TOKEN_TEXT, visible
+from .tokens import visible
 
 _N_ROWS = 12
 
@@ -48,12 +49,7 @@ def page(found: Findings) -> str:
 
 def run_title(found: Findings) -> str:
     """What the run's author called it, else its folder's name."""
-    config = found.run.attrs.get("config")
-    for named in (config if isinstance(config, Mapping) else {}, found.run.attrs):
-        for key in ("experiment", "preset", "name", "title"):
-            if isinstance(named.get(key), str) and named[key].strip():
-                return str(named[key])
-    return found.run.path.resolve().name
+    return conventions.title(found.run.attrs) or found.run.path.resolve().name
 
 
 def json_for_script(value: Any) -> str:
@@ -158,7 +154,9 @@ def _about(found: Findings) -> str:
     ]
     tables = [_facts("The recording", facts)]
     attrs = {key: value for key, value in run.attrs.items() if isinstance(value, Mapping)}
-    plain = [(key, _text(value)) for key, value in run.attrs.items() if key not in attrs and key != TOKEN_TEXT]
+    plain = [
+        (key, _text(value)) for key, value in run.attrs.items() if key not in attrs and key != conventions.TOKEN_TEXT
+    ]
     tables += [_facts("Attributes", plain)] if plain else []
     tables += [_facts(key.capitalize(), list(_flat(value))) for key, value in attrs.items()]
     return f'<section class="card"><details><summary>What was run</summary>{"".join(tables)}</details></section>'

@@ -2,42 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import conventions
 from ..errors import MalformedFileError, RunNotFoundError, UsageError
 from ..files import open_plain
 from ..plain_text import printable
 from ..run import Run
 
-TOKEN_TEXT = "token_text"
-"""The attribute in which a run may list the string of each of its rows' tokens."""
-
 _MAX_BYTES = 1 << 28
-_MAX_CHARS = 200  # of one string in a run's attributes: more is no token
 
 
-def token_ids(run: Run, n_tokens: int) -> npt.NDArray[np.int64]:
-    """The id of each row of the series: the run's `captured_indices` or `dead_indices`, else the row's own number."""
-    for name in ("captured_indices", "dead_indices"):
-        if name in run.static:
-            ids = run.static[name]
-            if ids.shape == (n_tokens,) and ids.dtype.kind in "iu":
-                return ids.astype(np.int64)
-    return np.arange(n_tokens)
+def token_names(run: Run, series: str, ids: npt.NDArray[np.int64], tokenizer: Path | None) -> list[str] | None:
+    """The string of each row's token: the tokenizer's if one is given, else the run's own; None without either.
 
-
-def token_names(run: Run, ids: npt.NDArray[np.int64], tokenizer: Path | None) -> list[str] | None:
-    """The string of each row's token: the tokenizer's where one is given, else the run's own; None without either.
-
-    Raises what `read_vocabulary` raises. A list in the run that is not one string a row is passed over.
+    Raises what `read_vocabulary` raises.
     """
     if tokenizer is None:
-        return _recorded_names(run.attrs, len(ids))
+        return conventions.token_texts(run.attrs, len(ids), series=series)
     strings = read_vocabulary(tokenizer, run)
     return [strings.get(token, "") for token in ids.tolist()]
 
@@ -50,7 +36,7 @@ def read_vocabulary(path: Path, run: Run) -> dict[int, str]:
     """
     text = _read(path)
     found = hashlib.sha256(text).hexdigest()
-    expected = _recorded_hash(run.attrs)
+    expected = conventions.tokenizer_sha256(run.attrs)
     if expected is not None and found != expected:
         raise UsageError(
             f"{path}: not the tokenizer this run was trained with: its SHA-256 begins {found[:12]}, the run's"
@@ -81,22 +67,6 @@ def _read(path: Path) -> bytes:
     if len(text) > _MAX_BYTES:
         raise MalformedFileError(f"{path}: larger than any tokenizer.json")
     return text
-
-
-def _recorded_names(attrs: Mapping[str, Any], n_tokens: int) -> list[str] | None:
-    """What the run says, which may be anything: half a surrogate pair too, which no file could hold."""
-    names = attrs.get(TOKEN_TEXT)
-    if not isinstance(names, list) or len(names) != n_tokens or not all(isinstance(name, str) for name in names):
-        return None
-    return [name[:_MAX_CHARS].encode(errors="replace").decode() for name in names]
-
-
-def _recorded_hash(attrs: Mapping[str, Any]) -> str | None:
-    """What the trainer's fingerprint says of the tokenizer; other authors' attributes may be anything."""
-    at: Any = attrs
-    for key in ("fingerprint", "bits", "data", "tokenizer.json"):
-        at = at.get(key) if isinstance(at, Mapping) else None
-    return at if isinstance(at, str) else None
 
 
 def _strings(tokenizer: Any) -> dict[int, str]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import bf16 as bf16_bits
+from .. import conventions
 from ..blocks.layout import TILE_ROW_BYTES
 from ..errors import UsageError
 from .series import LazySeries
@@ -34,10 +35,10 @@ def as_dataset(
     attribute `logical_dtype` says what a variable was recorded as. chunks: sizes by dimension; by default a block of
     steps and a few whole tiles of tokens.
 
-    Coordinates: `step`; `token`, counted from 0, where a series has that dimension; `token_id`, from the static array
-    `dead_indices`, where it has as many entries. A series that is not recorded at every step has a dimension of its
-    own, named as on disk. The dataset ends where the run ended when it was made, and can be sent to other processes,
-    which open the run by its path. Raises UsageError without xarray and dask.
+    Coordinates: `step`; `token`, counted from 0, if a series has that dimension; `token_id`, if the run says which
+    tokens its rows are (`conventions.token_ids`). A series that is not recorded at every step has a dimension of its
+    own, named as on disk. The dataset ends where the run ended when it was made. It can be
+    sent to other processes, which open the run by its path. Raises UsageError without xarray and dask.
     """
     if bf16 not in BF16_FORMS:
         raise UsageError(f"bf16={bf16!r} is unknown; choose from {', '.join(map(repr, BF16_FORMS))}")
@@ -55,12 +56,15 @@ def as_dataset(
         array = dask.array.from_array(rows, chunks=_chunks(series, dims, chunks), asarray=False, meta=rows.meta)
         variables[name] = xarray.Variable(dims, array, {"logical_dtype": series.spec.dtype})
         coordinates[step_dim] = series.steps
-        if "token" in dims:
-            coordinates["token"] = np.arange(series.shape[dims.index("token")])
+        if conventions.TOKEN in dims and conventions.TOKEN not in coordinates:  # it is as long in every series
+            n_tokens = series.shape[dims.index(conventions.TOKEN)]
+            coordinates[conventions.TOKEN] = np.arange(n_tokens)
+            ids = conventions.token_ids(static, n_tokens, series=name)
+            if ids is not None:
+                coordinates[conventions.TOKEN_ID] = (conventions.TOKEN, ids)
+    in_coordinates = conventions.token_ids_name(static) if conventions.TOKEN_ID in coordinates else None
     for name, array in static.items():
-        if "token" in coordinates and name == "dead_indices" and array.shape == coordinates["token"].shape:
-            coordinates["token_id"] = ("token", array)
-        elif name not in variables and name not in coordinates:
+        if name != in_coordinates and name not in variables and name not in coordinates:
             variables[name] = xarray.Variable([f"{name}_dim_{axis}" for axis in range(array.ndim)], array)
     return xarray.Dataset(variables, coordinates, dict(attrs))
 
