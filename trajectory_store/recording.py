@@ -22,7 +22,7 @@ from .blocks.static_array import checked_static
 from .codec.tile_codecs import check_name as check_codec_name
 from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, UsageError
 from .run import Run, open_run
-from .spec import RunSpec, Series
+from .spec import RunSpec, Series, check_new_names
 
 BACKENDS = ("zarr", "memmap")
 DURABILITIES = ("process", "power", "none")
@@ -75,6 +75,7 @@ def create(
     if isinstance(block_steps, bool) or not isinstance(block_steps, (int, np.integer)) or not 1 <= block_steps <= 65536:
         raise UsageError(f"block_steps={block_steps!r}: expected an int from 1 to 65536")
     arrays = checked_static(static, spec.series)
+    check_new_names([*spec.series, *arrays])
     manifest = Manifest(spec, backend, int(block_steps), codec, checked_attrs(attrs))
     if backend == "zarr":
         for name in spec.series:

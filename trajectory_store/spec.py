@@ -7,15 +7,15 @@ import bisect
 import itertools
 import math
 import operator
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import naming
 from .bf16 import BFLOAT16
 from .errors import FrameError, LossyCastError, SpecError
 
@@ -34,12 +34,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """Every dtype a series can have, by the name used in code, on disk and on the command line."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_RESERVED_NAMES = {"step", "static", "journal", "manifest.json", "zarr.json", "lock", "__metadata__"}
 _MAX_ROW_BYTES = 2**31
 MAX_AXES = 30
 """numpy has 32 in its older versions; a chunk has one for its rows and the codec one for the bytes of an item."""
 MAX_STEPS = 2**48
+_MAX_SERIES = 2**16 - 1
+"""A frame's record counts its rows in two bytes."""
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -84,7 +84,7 @@ class Series:
             if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims):
                 raise SpecError(f"dims {self.dims} must name each of the {len(self.shape)} axes of {self.shape} once")
             for dim in self.dims:
-                if not isinstance(dim, str) or not _NAME.fullmatch(dim) or dim == "step":
+                if not naming.can_name_dimension(dim):
                     raise SpecError(f"dims {self.dims}: {dim!r} is not a dimension's name, or is the reserved 'step'")
         object.__setattr__(self, "steps", _checked_steps(self.steps))
 
@@ -199,6 +199,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         if not self.series:
             raise SpecError("a run needs at least one series")
+        if len(self.series) > _MAX_SERIES:
+            raise SpecError(f"{len(self.series):,} series are above the limit of {_MAX_SERIES:,} a run")
         if self.steps is not None and (
             not isinstance(self.steps, (int, np.integer)) or not 1 <= self.steps <= MAX_STEPS
         ):
@@ -281,13 +283,25 @@ class RunSpec:
             raise SpecError(f"not a run's description: {error}") from error
 
 
-def check_name(name: str) -> None:
-    """Raise SpecError unless `name` can be a series' or static array's name, and so a folder's."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
-        raise SpecError(
-            f"{name!r} cannot name a series: use letters, digits, '_', '-', '.', starting with a letter or '_',"
-            f" and none of {_names(_RESERVED_NAMES)}"
-        )
+def check_name(name: object) -> None:
+    """Raise SpecError unless a series or a static array of a run can be called `name`."""
+    if not naming.can_name(name):
+        raise _unfit(name)
+
+
+def check_new_names(names: Iterable[object]) -> None:
+    """Raise SpecError unless a run may begin with series and static arrays of these names: fewer than it may have."""
+    for name in names:
+        if not naming.can_name_in_new_run(name):
+            raise _unfit(name)
+
+
+def _unfit(name: object) -> SpecError:
+    remedy = f"; {naming.nearest_name(name)!r} would do" if isinstance(name, str) else ""
+    return SpecError(
+        f"{name!r:.300} cannot name a series: use letters, digits, '_', '-' and '.', {naming.MAX_CHARACTERS} at most,"
+        f" not beginning with '-', '.' or '__', and none of {_names(naming.RESERVED)}{remedy}"
+    )
 
 
 def _names(names: Any) -> str:

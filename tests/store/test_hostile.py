@@ -340,7 +340,7 @@ def test_names_stay_inside_of_the_folder(tmp_path: Path) -> None:
     """A manifest that names `../elsewhere` is damaged, and nothing there is read or written."""
     path = record(tmp_path / "run", "zarr")
     body = json.loads(manifest_body(path))
-    for name in ("../elsewhere", "/etc", "..", "a/b", "c\\d/", ".hidden", "", "x" * 101, "zarr.json"):
+    for name in ("../elsewhere", "/etc", "..", "a/b", "c\\d/", ".hidden", "", "x" * 231, "zarr.json"):
         for part in ("spec", "static"):
             changed = json.loads(json.dumps(body))
             holder = changed["spec"]["series"] if part == "spec" else changed["static"]

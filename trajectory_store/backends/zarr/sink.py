@@ -18,8 +18,8 @@ from ... import files
 from ...blocks.block import Block, write_block
 from ...blocks.layout import Layout
 from ...blocks.loaded_block import LoadedBlock
-from ...blocks.static_array import described
-from ...errors import DamageError, UsageError
+from ...blocks.static_array import STATIC_FOLDER, described
+from ...errors import DamageError, SpecError, UsageError
 from ...journal.mapped_segment import MappedSegment
 from ...journal.record import Entry
 from ...journal.segment import JOURNAL_FOLDER, Segment, segment_path
@@ -51,15 +51,28 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
         blocks=dict.fromkeys(manifest.spec.series, ()),
     )
     for name, (array, chunk) in encoded.items():
+        _refuse_shared_folder(folder / STATIC_FOLDER / name)
         path = array.chunk_path(folder, name)
         files.make_folders(path.parent)
         files.put(path, chunk)
     files.make_folders(folder / JOURNAL_FOLDER)
+    for name in manifest.spec.series:
+        _refuse_shared_folder(folder / name)
+        files.make_folders(folder / name)
     for relative, content in zarr_metadata(manifest).items():
         path = folder / relative
         files.make_folders(path.parent)
         files.put(path, content)
     manifest.store(folder)
+
+
+def _refuse_shared_folder(path: Path) -> None:
+    """Raise SpecError if a folder of a new run is already there: the file system takes two names for one."""
+    if path.exists():
+        raise SpecError(
+            f"{path.name!r} names a folder that is there under another name: this file system does not tell capital"
+            " letters from small ones; choose names that differ in more"
+        )
 
 
 class ZarrSink(SinkContext):
