@@ -125,8 +125,7 @@ def leftovers(options: Options) -> list[Path]:
     Whatever else is in the folder belongs to somebody else.
     """
     written = (path for path in _entries(options.out, options.checkpoints) if _is_leftover(path, options))
-    aside = (path for path in files.moved_aside(options.trajectory) if path.is_dir() and not path.is_symlink())
-    return [*aside, *written]
+    return [*files.moved_aside(options.trajectory), *written]
 
 
 def _entries(out: Path, checkpoints_folder: Path) -> list[Path]:
@@ -136,9 +135,9 @@ def _entries(out: Path, checkpoints_folder: Path) -> list[Path]:
 
 
 def _is_leftover(path: Path, options: Options) -> bool:
-    if not files.is_partial(path) or path.is_symlink():
+    whole = files.partial_of(path)
+    if whole is None or path.is_symlink():
         return False
-    whole = path.with_name(path.name[1:].rsplit(".", 2)[0])  # .NAME.XXXXXXXX.partial
     if whole == options.trajectory:
         return path.is_dir()
     is_ours = whole == options.metadata or whole in options.exports or is_checkpoint(whole, options.checkpoints)

@@ -18,6 +18,7 @@ from .backends.memmap.check import MemmapCheck
 from .backends.memmap.commit_log import COMMITS, CommitLog
 from .backends.memmap.row_file import FRAMES, RowFile
 from .backends.recovery import Recovery
+from .backends.run_files import other_files, run_files
 from .backends.writer_lock import WriterLock
 from .backends.zarr.check import ZarrCheck
 from .errors import DamageError
@@ -44,22 +45,19 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         return
     of_backend = (ZarrCheck if manifest.backend == "zarr" else MemmapCheck)(where, manifest, meter, is_live=is_live)
     yield from of_backend.findings()
-    others = _other_files(where, of_backend.known_files())
+    written = run_files(where, manifests.load(where))
+    unfinished = files.unfinished(written)
+    others = other_files(where, written)
     if is_live and others:  # files that came meanwhile are known by now
-        others = [path for path in others if not files.is_partial(path) and path.exists()]
-        others = sorted(set(others) - of_backend.known_files())
+        written |= run_files(where, manifests.load(where))
+        others = [path for path in others if path not in written and files.partial_of(path) not in written]
+        others = [path for path in others if path.exists()]
     for path in others:
-        if files.is_partial(path):
+        if path in unfinished:
             yield Finding("torn", path, "a write that did not finish")
         else:
             yield Finding("unknown", path, "no part of a run; move it elsewhere")
     meter.finish()
-
-
-def _other_files(folder: Path, known: set[Path]) -> list[Path]:
-    known = known | {folder / manifests.FILE_NAME, folder / "lock"}
-    paths = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if path not in known)
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     manifest = manifests.load(where)
     with _locked(where):
         recovery = (_cut_journal if manifest.backend == "zarr" else _cut_commits)(where, manifest)
-        removed = tuple(files.remove_partials(where))
+        removed = tuple(files.remove_unfinished(run_files(where, manifests.load(where))))
     return Repair(recovery, removed, tuple(check(where)))
 
 

@@ -14,13 +14,13 @@ import shutil
 import stat
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import StorageError
 
-_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
 _REMEDIES = {
     errno.ENOSPC: "make room and resume",
     errno.EDQUOT: "raise the quota or make room, and resume",
@@ -212,18 +212,41 @@ def write_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
             disk.sync_folder(path.parent)
 
 
+def partial_of(path: Path) -> Path | None:
+    """Which path an atomic write would have put this file at; None if `path` is not named as an unfinished write."""
+    named = _PARTIAL.fullmatch(path.name)
+    return path.with_name(named[1]) if named else None
+
+
 def is_partial(path: Path) -> bool:
-    """Whether a file is what an atomic write left that did not finish."""
-    return _PARTIAL.fullmatch(path.name) is not None
+    """Whether a file is named as an atomic write that did not finish, of whatever path."""
+    return partial_of(path) is not None
 
 
-def remove_partials(folder: Path) -> list[Path]:
-    """Remove what atomic writes left in a folder and below it that did not finish; returns what was there."""
-    partials = [path for path in sorted(folder.rglob(".*.partial")) if is_partial(path)]
-    for path in partials:
+def unfinished(written: Collection[Path]) -> list[Path]:
+    """What atomic writes of these paths left that did not finish.
+
+    A name alone is not enough: in a folder that others use too, their unfinished files are named in the same way. A
+    link is never ours.
+    """
+    beside = (path for folder in {path.parent for path in written} for path in _listed(folder))
+    return sorted(path for path in beside if partial_of(path) in written and path.is_file() and not path.is_symlink())
+
+
+def remove_unfinished(written: Collection[Path]) -> list[Path]:
+    """Remove what atomic writes of these paths left that did not finish; returns what was there."""
+    found = unfinished(written)
+    for path in found:
         with storage_errors("remove", path):
             disk.unlink(path)
-    return partials
+    return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # no such folder
+        return []
 
 
 @contextlib.contextmanager
@@ -284,12 +307,10 @@ def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def moved_aside(path: Path) -> list[Path]:
-    """What was at `path`, as `.NAME.XXXXXXXX.replaced` beside it, before overwrites that were killed."""
+    """The folders that were at `path`, as `.NAME.XXXXXXXX.replaced` beside it, before overwrites that were killed."""
     replaced = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.replaced")
-    try:
-        return sorted(other for other in path.parent.iterdir() if replaced.fullmatch(other.name))
-    except OSError:  # no such folder
-        return []
+    named = (other for other in _listed(path.parent) if replaced.fullmatch(other.name))
+    return sorted(other for other in named if other.is_dir() and not other.is_symlink())
 
 
 def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:

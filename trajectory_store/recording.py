@@ -13,6 +13,7 @@ from .backends.manifest import Manifest, checked_attrs
 from .backends.memmap import sink as memmap_sink
 from .backends.memmap.sink import MemmapSink
 from .backends.recovery import Recovery
+from .backends.run_files import other_files, run_files
 from .backends.sink import Sink, SinkContext, StepCursor
 from .backends.writer_lock import WriterLock
 from .backends.zarr import sink as zarr_sink
@@ -20,7 +21,7 @@ from .backends.zarr.sink import ZarrSink
 from .blocks.layout import block_steps_for
 from .blocks.static_array import checked_static
 from .codec.tile_codecs import check_name as check_codec_name
-from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, UsageError
+from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, TrajectoryError, UsageError
 from .run import Run, open_run
 from .spec import RunSpec, Series, check_new_names
 
@@ -176,14 +177,34 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise RunExistsError(f"{path}: {moved}, or pass overwrite=True to do without it")
     if not path.exists() and not path.is_symlink():
         return
-    if path.is_dir() and not any(path.iterdir()):
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         return
     if not overwrite:
         raise RunExistsError(f"{path}: already exists; resume it, choose another path, or pass overwrite=True")
-    if not (path / manifests.FILE_NAME).is_file():
+    if path.is_symlink():
+        raise RunExistsError(f"{path}: is a link, so it will not be overwritten; give the path that it leads to")
+    if not manifests.is_there(path):
         raise RunExistsError(f"{path}: exists and is not a run, so it will not be overwritten; choose another path")
     if WriterLock.is_held(path):
         raise RunExistsError(f"{path}: is being written by another process; choose another path")
+    _require_nothing_else(path)
+
+
+def _require_nothing_else(path: Path) -> None:
+    """Raise RunExistsError if the folder of a run, all of which an overwrite removes, holds a file that is not its."""
+    try:
+        written = run_files(path, manifests.load(path))
+    except TrajectoryError as error:
+        raise RunExistsError(
+            f"{error}; nothing else says which files are the run's, so {path} will not be overwritten; remove it"
+            " yourself, or choose another path"
+        ) from error
+    others = set(other_files(path, written)) - set(files.unfinished(written))
+    if others:
+        raise RunExistsError(
+            f"{path}: holds {min(others).relative_to(path)}, which is no part of a run, so it will not be overwritten;"
+            " move that elsewhere, or choose another path"
+        )
 
 
 def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import contracts
@@ -253,6 +253,41 @@ def test_unknown_files_are_reported(backend: str, tmp_path: Path) -> None:
     assert sorted((f.kind, f.path.name) for f in ts.check(path)) == [("unknown", "9"), ("unknown", "notes.txt")]
     contracts.resume(path, backend).close()
     assert (path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mend", [ts.repair, lambda path: ts.resume(path).close()], ids=["repair", "resume"])
+def test_a_neighbours_unfinished_files_stay(backend: str, tmp_path: Path, mend: Callable[[Path], object]) -> None:
+    """Only a write of a file of the run is the run's, and only where the run has that file; a link never is."""
+    path = record(tmp_path / "run", backend)
+    (tmp_path / "thesis").write_text("mine")
+    ours = {".manifest.json.0123abcd.partial"}
+    ours |= {"W/c/2/0/.0.0123abcd.partial", "static/.zarr.json.0123abcd.partial"} if backend == "zarr" else set()
+    ours |= {".frames.safetensors.0123abcd.partial", ".commits.0123abcd.partial"} if backend == "memmap" else set()
+    others = {
+        ".notes.partial",
+        ".x.1234abcd.partial",
+        ".manifest.json.1234ABCD.partial",
+        ".journal.1234abcd.partial",
+        "W/.manifest.json.1234abcd.partial",
+        "extra/.manifest.json.1234abcd.partial",
+        "extra/.zarr.json.1234abcd.partial",
+        "W/c/900/0/.0.1234abcd.partial",
+    }
+    for name in ours | others:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("mine")
+    link = ".manifest.json.abcd1234.partial"
+    (path / link).symlink_to(tmp_path / "thesis")
+    expected = {("torn", name) for name in ours} | {("unknown", name) for name in {*others, link}}
+    assert {(f.kind, str(f.path.relative_to(path))) for f in ts.check(path)} == expected
+
+    mend(path)
+
+    assert [name for name in ours if (path / name).exists()] == []
+    assert {(f.kind, str(f.path.relative_to(path))) for f in ts.check(path)} == {
+        ("unknown", n) for n in {*others, link}
+    }
+    assert (path / link).read_text() == "mine"
 
 
 def torn_run(path: Path, backend: str) -> Path:

@@ -139,3 +139,19 @@ def test_an_export_that_is_killed_leaves_no_half_file(
     whole = (tape.root / "out.safetensors").read_bytes()
     found = {left.get("out.safetensors") for left in crashes(tape)}
     assert {b"the one before" if is_there else None, whole} == found
+
+
+def test_only_folders_that_an_overwrite_moved_are_removed(backend: str, tmp_path: Path) -> None:
+    """Not a file or a link of such a name, nor what lies beside another path."""
+    contracts.record(tmp_path / "run", backend, stop=OLD_STEPS)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / ".run.0123abcd.replaced").symlink_to(tmp_path / "thesis")
+    for name in (".run.1234abcd.replaced", ".run.replaced", ".other.1234abcd.replaced", ".notes.partial"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".run.abcd1234.replaced").mkdir()
+    before = set(tmp_path.iterdir()) - {tmp_path / ".run.abcd1234.replaced"}
+
+    replace(tmp_path / "run", backend)
+
+    assert before == set(tmp_path.iterdir())
+    contracts.check_run(tmp_path / "run", NEW_STEPS)

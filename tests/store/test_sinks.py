@@ -107,6 +107,49 @@ def test_an_existing_path_is_not_touched(backend: str, tmp_path: Path) -> None:
         assert len(run.steps) == 0
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"manifest.json": '{"name": "a web page"}'}, "not a run"),
+        ({"manifest.json": ""}, "not a run"),
+        ({"notes.txt": "mine"}, "holds notes.txt, which is no part of a run"),
+        ({".notes.partial": "mine"}, "holds .notes.partial, which"),
+        ({".x.1234abcd.partial": "mine"}, "holds .x.1234abcd.partial, which"),
+        ({"W/notes/thesis.txt": "mine"}, "holds W/notes/thesis.txt, which"),
+        ({"notes/.manifest.json.1234abcd.partial": "mine"}, "holds notes/.manifest.json.1234abcd.partial, which"),
+        ({"manifest.json": '{"crc32c":"mine'}, "fails its checksum.*will not be overwritten; remove it yourself"),
+    ],
+)
+def test_a_neighbours_file_is_not_overwritten(
+    backend: str, tmp_path: Path, content: dict[str, str], sentence: str
+) -> None:
+    """All of a folder goes when a run gives way, so nothing may be in it but that run, and what it left unfinished."""
+    path = contracts.record(tmp_path / "run", backend)
+    for name, text in content.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    before = contracts.contents(path)
+
+    with pytest.raises(RunExistsError, match=sentence):
+        ts.create(path, SERIES, steps=STEPS, backend=backend, overwrite=True)
+
+    assert before == contracts.contents(path)
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_link_to_a_run_is_not_overwritten(backend: str, tmp_path: Path) -> None:
+    """Nor a link to an empty folder begun in: the new run would not be where the link leads."""
+    contracts.record(tmp_path / "run", backend)
+    (tmp_path / "empty").mkdir()
+    for name in ("run", "empty"):
+        (tmp_path / "link").symlink_to(tmp_path / name)
+        with pytest.raises(RunExistsError, match="link: is a link, so it will not be overwritten"):
+            ts.create(tmp_path / "link", SERIES, steps=STEPS, backend=backend, overwrite=True)
+        (tmp_path / "link").unlink()
+    contracts.check_run(tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
+
+
 def n_calls(work: Callable[[], Any], swap_disk: Swap) -> int:
     """How many durable calls some work makes."""
     disk = FailingDisk(10**9)

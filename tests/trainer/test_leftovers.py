@@ -57,15 +57,17 @@ def links(folder: Path, elsewhere: Path) -> list[Path]:
     elsewhere.mkdir()
     (elsewhere / "thesis.txt").write_text("unique")
     to_file, to_folder = folder / ".metadata.json.1234abcd.partial", folder / ".trajectory.1234abcd.partial"
-    file, in_checkpoints = (
+    aside, file, in_checkpoints = (
+        folder / ".trajectory.1234abcd.replaced",
         folder / ".trajectory.abcd1234.partial",
         folder / "checkpoints" / ".rolling_step_00002.pt.1234abcd.partial",
     )
     to_file.symlink_to(elsewhere / "thesis.txt")
     to_folder.symlink_to(elsewhere)
+    aside.symlink_to(elsewhere)
     in_checkpoints.symlink_to(elsewhere / "thesis.txt")
     file.write_text("unique")
-    return [to_file, to_folder, file, in_checkpoints]
+    return [to_file, to_folder, aside, file, in_checkpoints]
 
 
 @pytest.mark.parametrize("options", [["--resume"], ["--overwrite"], ["--resume", "--no-capture"]])

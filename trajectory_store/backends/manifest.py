@@ -100,6 +100,15 @@ def identity(run_folder: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
+def is_there(run_folder: Path) -> bool:
+    """Whether a folder has a manifest of ours, sound or not: other programs have a file of that name too."""
+    try:
+        with files.open_plain(run_folder / FILE_NAME) as file:
+            return file.read(len(_PREFIX)) == _PREFIX
+    except OSError:
+        return False
+
+
 def load(run_folder: Path) -> Manifest:
     """The manifest of the run in a folder.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from ..errors import RunLockedError
 from ..files import storage_errors
 
+FILE_NAME = "lock"
+
 
 def _lock_exclusively(descriptor: int) -> None:
     """Try for a moment: `WriterLock.is_held` holds the lock too, for microseconds."""
@@ -30,7 +32,7 @@ class WriterLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "lock"
+        path = folder / FILE_NAME
         with storage_errors("lock", path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
             try:
@@ -53,7 +55,7 @@ class WriterLock:
     def is_held(folder: Path) -> bool:
         """Whether some process writes this run now."""
         try:
-            descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(folder / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return False
         try:

@@ -46,10 +46,6 @@ class MemmapCheck:
         yield from self._commits(log)
         yield from self._rows(log, rows)
 
-    def known_files(self) -> set[Path]:
-        """Every file that the run has."""
-        return {self._path / FRAMES, self._path / COMMITS}
-
     def _commits(self, log: CommitLog) -> Iterator[Finding]:
         self._meter.add(log.end)
         runs = StepRuns()

@@ -24,6 +24,7 @@ from ...spec import RunSpec, dtype_name, storage_dtype
 from .. import manifest as manifests
 from ..manifest import Manifest
 from ..recovery import Recovery
+from ..run_files import run_files
 from ..sink import SinkContext, StepCursor
 from ..writer_lock import WriterLock
 from .commit_log import COMMITS, CommitLog
@@ -205,7 +206,7 @@ class MemmapSink(SinkContext):
         self._last_step = recorded_until - 1
         self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
         self._tensors = rows.tensors
-        files.remove_partials(self._folder)
+        files.remove_unfinished(run_files(self._folder, self._manifest))
         if rows.steps < self.spec.steps:
             self._resize(self.spec.steps, recorded_until)
         else:

@@ -9,13 +9,13 @@ from ...blocks.block import Block
 from ...blocks.layout import Layout
 from ...blocks.loaded_block import LoadedBlock
 from ...errors import DamageError, StorageError
-from ...journal import spare
-from ...journal.segment import JOURNAL_FOLDER, Segment, segment_path, segment_steps
+from ...journal.segment import JOURNAL_FOLDER, Segment
 from ...journal.tail import Tail, read_tail, scanned_segments
 from ...progress import Meter
 from .. import manifest as manifests
 from ..finding import Finding, StepRuns
 from ..manifest import Manifest
+from ..run_files import next_seals
 from .metadata import zarr_metadata
 
 _ATTEMPTS = 20
@@ -37,20 +37,6 @@ class ZarrCheck:
         for name in self._manifest.spec.series:
             yield from self._blocks(name)
         yield from self._journal()
-
-    def known_files(self) -> set[Path]:
-        """Every file that the run has now, or has once a seal that was begun is done."""
-        manifest = manifests.load(self._path)
-        known = {self._path / relative for relative in zarr_metadata(manifest)}
-        known |= {array.chunk_path(self._path, name) for name, array in manifest.static.items()}
-        folder = self._path / JOURNAL_FOLDER
-        known |= {segment_path(folder, step) for step in segment_steps(folder)} | {folder / spare.NAME}
-        most = max([manifest.sealed_until, *_next_seals(manifest)])
-        for name, series in manifest.spec.series.items():
-            layout = manifest.layout(name)
-            n_blocks = -(-series.rows_before(most) // layout.block_rows)
-            known |= {layout.block_path(self._path, block) for block in range(n_blocks)}
-        return known
 
     # Metadata follows from the manifest; a seal writes it just before.
 
@@ -75,7 +61,7 @@ class ZarrCheck:
         self._meter.add(len(found))
         if found == expected:
             return None
-        for sealed_until in _next_seals(manifest):
+        for sealed_until in next_seals(manifest):
             ahead = replace(manifest, sealed_until=sealed_until)
             if found == zarr_metadata(ahead)[relative] and self._has_blocks(manifest, ahead):
                 return None
@@ -183,15 +169,6 @@ class ZarrCheck:
                 break
         if torn_segment is not None and not (self._is_live and not tail.dropped_steps):
             yield _torn(torn_segment, torn_offset, tail.dropped_steps)
-
-
-def _next_seals(manifest: Manifest) -> Iterator[int]:
-    """Up to where the next seal may seal; the journal does not tell, the power may have taken what was sealed."""
-    stop = (manifest.sealed_until // manifest.block_steps + 1) * manifest.block_steps
-    step = manifest.spec.next_due(manifest.sealed_until)
-    while step is not None and step < stop:
-        yield step + 1
-        step = manifest.spec.next_due(step + 1)
 
 
 def _damaged_frames(path: Path, series: str | None, steps: range) -> Finding:

@@ -29,6 +29,7 @@ from ...spec import RunSpec
 from .. import manifest as manifests
 from ..manifest import Manifest
 from ..recovery import Recovery
+from ..run_files import run_files
 from ..sink import SinkContext, StepCursor
 from ..writer_lock import WriterLock
 from .metadata import zarr_metadata
@@ -265,7 +266,7 @@ class ZarrSink(SinkContext):
             dropped_bytes = cut_tail(segments, tail)
             self._go_on(segments, tail)
         self._journal.spare.remove()  # of a writer that died
-        files.remove_partials(self._folder)
+        files.remove_unfinished(run_files(self._folder, self._manifest))
         for relative, content in zarr_metadata(self._manifest).items():
             if content != _content(self._folder / relative):
                 files.make_folders((self._folder / relative).parent)
