@@ -73,7 +73,7 @@ def test_modules_import_only_earlier_ones(module: str) -> None:
 
 @pytest.mark.parametrize("module", ORDER)
 def test_of_the_store_only_public_names_files_and_conventions(module: str) -> None:
-    """The trainer could be anybody's: it uses what the store offers everybody, the seam of durable calls, and what names mean."""
+    """The trainer could be anybody's: it uses what the store offers everybody, durable calls and what names mean."""
     for source, names in imports(FOLDER / f"{module}.py"):
         if source.startswith("trajectory_store"):
             assert source in STORE
