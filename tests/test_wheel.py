@@ -52,7 +52,7 @@ def needed() -> dict[str, Distribution]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that nothing that lies in build/ or is not committed gets into it."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "trainer_command.py"):
         shutil.copy(ROOT / name, source)
     for package in ("trajectory_store", "trainer"):
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -102,7 +102,7 @@ def test_a_users_script_runs(bin_folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_commands_answer(bin_folder: Path, tmp_path: Path) -> None:
-    """Help, version, and a run sliced, exported and compared from the shell."""
+    """Help, version, and a run sliced, exported, compared and reported from the shell."""
     store = bin_folder / "trajectory-store"
     version = run(
         bin_folder / "python", "-c", "import trajectory_store as ts; print(ts.__version__)", cwd=tmp_path
@@ -116,6 +116,10 @@ def test_the_commands_answer(bin_folder: Path, tmp_path: Path) -> None:
     run(store, "slice", "a", "W", "3:9, [1, 5]", "-o", "part.npy", cwd=tmp_path)
     run(store, "export", "a", "out.safetensors", cwd=tmp_path)
     run(store, "compare", "a", "out.safetensors", cwd=tmp_path)
+    run(store, "report", "a", cwd=tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for name in ("page.js", "page.css", "chart.css"):
+        assert (ROOT / "trajectory_store" / "report" / name).read_text() in page
     assert (tmp_path / "part.npy").stat().st_size > 6 * 2 * 4 * 2
 
 

@@ -48,6 +48,7 @@ def understand(run: ts.Run) -> None:
     findings = ts.report.findings(run)
     assert_type(findings, ts.report.Findings)
     assert len(ts.report.figures(findings)) > 0
+    assert_type(ts.report.page(findings), str)
 
 
 def main(folder: Path) -> None:

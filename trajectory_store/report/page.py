@@ -15,8 +15,7 @@ from . import heatmap
 from .figures import Figure, figures
 from .findings import Findings, raw_bytes, stored_bytes
 from .frame import NARROW, WIDE
-from .script import SCRIPT
-from .style import page_style
+from .style import page_script, page_style
 from .tokens import visible
 
 _N_ROWS = 12
@@ -43,7 +42,7 @@ def page(found: Findings) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}: report</title><style>{page_style()}</style></head><body><main>{body}</main>"
         f'<script type="application/json" id="hover">{json_for_script(hover)}</script>'
-        f"<script>{SCRIPT}</script></body></html>\n"
+        f"<script>{page_script()}</script></body></html>\n"
     )
 
 
@@ -60,7 +59,7 @@ def json_for_script(value: Any) -> str:
 
 def _policy() -> str:
     """No network, and no script but ours, whatever a token's string may say."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
+    digest = base64.b64encode(hashlib.sha256(page_script().encode()).digest()).decode("ascii")
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 

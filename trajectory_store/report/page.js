@@ -1,6 +1,3 @@
-"""The page's script: what a chart says under the pointer, and the switch between axes. The page reads without it."""
-
-SCRIPT = r"""
 "use strict";
 (() => {
   const hover = JSON.parse(document.getElementById("hover").textContent);
@@ -161,4 +158,3 @@ SCRIPT = r"""
   }
   document.documentElement.classList.add("has-script");
 })();
-"""
