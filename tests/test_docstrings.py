@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, is_typeddict
 
 import pytest
 from numpydoc.docscrape import get_doc_object
@@ -84,6 +84,8 @@ def flaws(value: Any) -> list[str]:
 def _parameters(kind: type) -> list[str]:
     if kind in PROTOCOLS:
         return []
+    if is_typeddict(kind):
+        return list(kind.__annotations__)
     try:
         return list(inspect.signature(kind).parameters)
     except ValueError:  # an exception

@@ -1,6 +1,7 @@
 """The pass itself: threads, executors, what it takes, and what it refuses."""
 
 import concurrent.futures
+import inspect
 import tracemalloc
 
 import numpy as np
@@ -9,6 +10,7 @@ import recordings
 
 import trajectory_store as ts
 from trajectory_store import analysis
+from trajectory_store.analysis import arrays
 from trajectory_store.backends.memmap.source import MemmapSource
 from trajectory_store.errors import DamageError, SeriesNotFoundError, UsageError
 
@@ -95,6 +97,41 @@ def test_wrong_use_says_what_is_needed(tmp_path):
         analysis.freeze_onset([1, 2])
     with pytest.raises(UsageError, match="threads=0"):
         analysis.freeze_onset(recordings.walk(), threads=0)
+
+
+FUNCTIONS = [
+    name
+    for name, function in vars(analysis).items()
+    if inspect.isfunction(function) and "options" in inspect.signature(function).parameters
+]
+
+
+def test_most_functions_are_looked_at():
+    """The test below is about something."""
+    assert {"cloud", "divergence", "freeze_onset", "lifecycles", "scan_one", "separation"} <= set(FUNCTIONS)
+    assert len(FUNCTIONS) == 20
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_wrong_option_names_the_right_ones(name):
+    """One sentence about the function that was called, not a TypeError about another."""
+    function = getattr(analysis, name)
+    own = [one.name for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    known = ", ".join([*own, "threads", "executor", "progress"])
+
+    with pytest.raises(UsageError, match=f"^{name} has no option 'thread'; it takes {known}$"):
+        function(recordings.walk(), thread=2)
+
+
+def test_one_analysis_alone():
+    """`scan_one` is `scan` of one."""
+    bits = recordings.walk()
+    meter = []
+    found = analysis.scan_one({"W": arrays.as_series(bits, "W")}, analysis.StillRuns(), threads=2)
+    again = analysis.scan_one(bits, analysis.StillRuns(), progress=lambda done, total: meter.append((done, total)))
+
+    assert found.movers.tolist() == again.movers.tolist() == analysis.stillness(bits).movers.tolist()
+    assert meter[-1][0] == meter[-1][1] == bits.nbytes
 
 
 def test_a_run_without_a_step_is_refused(tmp_path):

@@ -12,8 +12,8 @@ from doc_pages import PAGES, ROOT, blocks_of
 
 from benchmarks.__main__ import main as benchmark_command
 from benchmarks.full_length import main as full_length_command
+from trajectory_store.analysis.catalogue import NAMES
 from trajectory_store.cli import main as trajectory_store_command
-from trajectory_store.commands.analyze import ANALYSES
 
 INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 PLACEHOLDER = re.compile(r"[\[\]…]")
@@ -86,7 +86,7 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
                 assert following in {*PRESETS, "NAME"}, f"{line}: no preset {following!r}"
         if command.name == "analyze":
             named = {word for word in arguments[1:] if re.fullmatch(r"[a-z_]+", word)}
-            assert named <= {*ANALYSES, "csv", "json"}, line
+            assert named <= {*NAMES, "csv", "json"}, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -335,3 +335,12 @@ def test_a_chunk_larger_than_the_bound_is_read_by_rows(tmp_path: Path) -> None:
 
     grown_kb = int(ran.stdout)
     assert grown_kb < 100_000 or sys.platform == "darwin"
+
+
+@pytest.mark.parametrize("function", [ts.import_file, ts.import_hdf5, ts.import_numpy, ts.import_safetensors])
+def test_a_wrong_option_names_the_right_ones(tmp_path: Path, function: Any) -> None:
+    """Before anything is read."""
+    with pytest.raises(
+        UsageError, match=rf"^{function.__name__} has no option 'overwritten'; it takes .*, overwrite, "
+    ):
+        function(tmp_path / "nowhere", tmp_path / "run", overwritten=True)

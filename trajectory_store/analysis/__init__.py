@@ -43,7 +43,7 @@ from .phases import (
     reheating,
 )
 from .radial import Radial, RadialMotion, radial
-from .scanning import scan
+from .scanning import Analysis, ScanOptions, scan, scan_one
 from .vectors import Autocorrelation, Sky, autocorrelation, sky
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "AdamBooks",
     "Aggregates",
     "Alignment",
+    "Analysis",
     "Autocorrelation",
     "BlackHoles",
     "BulkCorrelation",
@@ -77,6 +78,7 @@ __all__ = [
     "RadialMotion",
     "Regimes",
     "Reheating",
+    "ScanOptions",
     "Separation",
     "Sky",
     "StillRuns",
@@ -106,6 +108,7 @@ __all__ = [
     "radial",
     "reheating",
     "scan",
+    "scan_one",
     "separation",
     "sky",
     "stillness",

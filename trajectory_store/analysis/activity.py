@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile, sums_by
 
 
@@ -28,13 +29,13 @@ class Activity:
     participation: npt.NDArray[np.float64]
 
 
-def activity(recorded: Recorded, series: str = "W", **how: Any) -> Activity:
+@takes(ScanOptions)
+def activity(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Activity:
     """System activity with v = ΔW[t] = W[t] − W[t−1]: movers, Σ‖v‖₁, Σ‖v‖₂, ½Σ‖v‖₂², participation ratio.
 
-    float64. NaN where an entry is not finite. `how`: threads and executor, as for `scan`.
+    float64. NaN where an entry is not finite.
     """
-    result: Activity = scan(recorded, [SystemActivity()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, SystemActivity(), series=series, **options)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16, conventions
 from ..errors import UsageError
+from ..options import takes
 from ..run import Run
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile
 
 
@@ -38,6 +39,7 @@ class AdamAccounting:
         return self.equal / self.n_entries
 
 
+@takes(ScanOptions)
 def adam_accounting(
     recorded: Recorded,
     series: str = "W",
@@ -49,18 +51,16 @@ def adam_accounting(
     beta2: float | None = None,
     epsilon: float | None = None,
     weight_decay: float | None = None,
-    **how: Any,
+    **options: Unpack[ScanOptions],
 ) -> AdamAccounting:
     """Predict W[t] = (1 − ηλ) W[t−1] − η m̂[t] / (√v̂[t] + ε) with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ), and compare.
 
     m, v: the names of Adam's recorded states after update t. Computed in float64 and rounded once to bfloat16, so a
     difference is what the optimizer's own rounding did. Hyperparameters are the run's attributes of the same names,
     also within its attribute "config", unless given. Raises UsageError where states or hyperparameters are missing.
-    `how`: threads and executor, as for `scan`.
     """
     given = dict(zip(conventions.HYPERPARAMETERS, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True))
-    result: AdamAccounting = scan(recorded, [books_of(recorded, m, v, given)], series=series, **how)[0]
-    return result
+    return scan_one(recorded, books_of(recorded, m, v, given), series=series, **options)
 
 
 def books_of(

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile, sums_by
 
 
@@ -28,14 +29,13 @@ class Aggregates:
     linf: npt.NDArray[np.float64]
 
 
-def aggregates(recorded: Recorded, series: str = "W", **how: Any) -> Aggregates:
+@takes(ScanOptions)
+def aggregates(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Aggregates:
     """The shares with ‖ΔW′‖₁ = 0 and ‖ΔW′‖∞ ≤ 1, and the means of ‖ΔW′‖₁, ‖ΔW′‖₂ and ‖ΔW′‖∞ over the tokens.
 
-    Memory does not grow with steps × tokens, as that of `displacement` does. `how`: threads and executor, as for
-    `scan`.
+    Memory does not grow with steps × tokens, as that of `displacement` does.
     """
-    result: Aggregates = scan(recorded, [MoveAggregates()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, MoveAggregates(), series=series, **options)
 
 
 @dataclass(frozen=True)

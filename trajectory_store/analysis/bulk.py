@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from ..options import takes
 from .arrays import Recorded
 from .cloud import cosine, lengths
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile, sums_by
 
 Cosines = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
@@ -29,23 +30,23 @@ class Alignment:
     median: npt.NDArray[np.float64]
 
 
-def bulk(recorded: Recorded, series: str = "W", **how: Any) -> Alignment:
+@takes(ScanOptions)
+def bulk(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Alignment:
     """Bulk correlation ρ = cos(ΔW_i[t], ΔC[t]) over the tokens i that moved, ΔC = mean_i ΔW_i, at steps ≥ 1.
 
     1 where all move alike, near 0 where each goes its own way. Tokens that are not finite have none; steps at which
-    the centre stands still have none either. `how`: threads and executor, as for `scan`.
+    the centre stands still have none either.
     """
-    result: Alignment = scan(recorded, [BulkCorrelation()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, BulkCorrelation(), series=series, **options)
 
 
-def velocity(recorded: Recorded, series: str = "W", **how: Any) -> Alignment:
+@takes(ScanOptions)
+def velocity(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Alignment:
     """cos(ΔW_i[t−1], ΔW_i[t]) over the tokens i that moved at both steps, at steps ≥ 2.
 
-    1 where each goes on in its direction, −1 where it turns back. `how`: threads and executor, as for `scan`.
+    1 where each goes on in its direction, −1 where it turns back.
     """
-    result: Alignment = scan(recorded, [VelocityCosine()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, VelocityCosine(), series=series, **options)
 
 
 class _Alignments:

@@ -47,7 +47,7 @@ class Entry:
     """One analysis on offer: what to scan for, and the columns of what was found, its index first."""
 
     index: str
-    analyses: Callable[[Run, str, Scheme], Sequence[Analysis]]
+    analyses: Callable[[Run, str, Scheme], Sequence[Analysis[Any]]]
     columns: Callable[[Sequence[Any]], Columns]
 
 
@@ -56,11 +56,11 @@ def _own(*names: str) -> Callable[[Sequence[Any]], Columns]:
     return lambda results: {name: getattr(results[0], name) for name in ("steps", *names)}
 
 
-def _only(analysis: Callable[[], Analysis]) -> Callable[[Run, str, Scheme], Sequence[Analysis]]:
+def _only(analysis: Callable[[], Analysis[Any]]) -> Callable[[Run, str, Scheme], Sequence[Analysis[Any]]]:
     return lambda _run, _series, _scheme: [analysis()]
 
 
-def _phases(_run: Run, _series: str, scheme: Scheme) -> Sequence[Analysis]:
+def _phases(_run: Run, _series: str, scheme: Scheme) -> Sequence[Analysis[Any]]:
     return [PhaseOfMoves(scheme)]
 
 
@@ -89,7 +89,7 @@ def _cloud_columns(results: Sequence[Cloud]) -> Columns:
     }
 
 
-def _separation(run: Run, series: str, _scheme: Scheme) -> Sequence[Analysis]:
+def _separation(run: Run, series: str, _scheme: Scheme) -> Sequence[Analysis[Any]]:
     dead = dead_mask(run, series)
     return [CloudOf(~dead), CloudOf(dead)]
 

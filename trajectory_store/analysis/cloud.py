@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16, conventions
 from ..errors import SeriesNotFoundError, UsageError
+from ..options import takes
 from ..run import Run
 from .arrays import Recorded, as_series
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan, scan_one
 from .tile import Tile
 
 Mask = npt.NDArray[np.bool_]
@@ -81,13 +82,15 @@ def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArra
     return result
 
 
-def cloud(recorded: Recorded, series: str = "W", *, tokens: Mask | None = None, **how: Any) -> Cloud:
+@takes(ScanOptions)
+def cloud(
+    recorded: Recorded, series: str = "W", *, tokens: Mask | None = None, **options: Unpack[ScanOptions]
+) -> Cloud:
     """Centroid c = mean_i W_i and radius mean_i ‖W_i − c‖₂ of the tokens, or of those a mask chooses, at every step.
 
-    Sums are float64, over tiles of tokens of a fixed width. `how`: threads and executor, as for `scan`.
+    Sums are float64, over tiles of tokens of a fixed width.
     """
-    result: Cloud = scan(recorded, [CloudOf(tokens)], series=series, **how)[0]
-    return result
+    return scan_one(recorded, CloudOf(tokens), series=series, **options)
 
 
 @dataclass(frozen=True)
@@ -108,15 +111,18 @@ class Separation:
         return lengths(self.live.centroid - self.dead.centroid)
 
 
-def separation(recorded: Recorded, series: str = "W", *, dead: Mask | None = None, **how: Any) -> Separation:
+@takes(ScanOptions)
+def separation(
+    recorded: Recorded, series: str = "W", *, dead: Mask | None = None, **options: Unpack[ScanOptions]
+) -> Separation:
     """Live against dead where a run recorded both: two clouds in one pass.
 
     dead: a mask over the rows; what the run's `dead_mask` says of them unless given. Raises UsageError if the run
-    recorded other tokens than the mask is about. `how`: threads and executor, as for `scan`.
+    recorded other tokens than the mask is about.
     """
     dead = dead_mask(recorded, series) if dead is None else dead
     _check_mask(recorded, series, dead)
-    live, of_dead = scan(recorded, [CloudOf(~dead), CloudOf(dead)], series=series, **how)
+    live, of_dead = scan(recorded, [CloudOf(~dead), CloudOf(dead)], series=series, **options)
     return Separation(live, of_dead)
 
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16
 from ..errors import UsageError
+from ..options import takes
 from .arrays import Recorded, as_series
-from .scanning import Block, Extent, Needs, check_series, scan
+from .scanning import Block, Extent, Needs, ScanOptions, check_series, scan_one
 from .tile import Tile, sums_by
 
 _OTHER = "the other run"
@@ -39,11 +40,11 @@ class Divergence:
         return None if self.identical else int(self.steps[np.argmax(self.differing > 0)])
 
 
-def divergence(a: Recorded, b: Recorded, series: str = "W", **how: Any) -> Divergence:
+@takes(ScanOptions)
+def divergence(a: Recorded, b: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Divergence:
     """‖W_a[t] − W_b[t]‖_F and the number of entries whose bits differ, at the steps that both runs have.
 
-    One may be longer. Raises UsageError where they recorded other tokens or other steps. `how`: threads and executor,
-    as for `scan`.
+    One may be longer. Raises UsageError where they recorded other tokens or other steps.
     """
     one, other = as_series(a, series), as_series(b, series)
     for each in (one, other):
@@ -54,8 +55,7 @@ def divergence(a: Recorded, b: Recorded, series: str = "W", **how: Any) -> Diver
         one, other = other, one
     if not np.array_equal(one.steps, other.steps[: len(one)]):
         raise UsageError(f"divergence needs the same steps, found {one.spec.steps} and {other.spec.steps}")
-    result: Divergence = scan({series: one, _OTHER: other.bits}, [Distance()], **how)[0]
-    return result
+    return scan_one({series: one, _OTHER: other.bits}, Distance(), **options)
 
 
 @dataclass(frozen=True)

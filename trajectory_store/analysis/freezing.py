@@ -2,24 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan, scan_one
 from .tile import Tile
 
 
-def freeze_onset(recorded: Recorded, series: str = "W", **how: Any) -> npt.NDArray[np.int64]:
+@takes(ScanOptions)
+def freeze_onset(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> npt.NDArray[np.int64]:
     """The last step k at which any bit of the token's row differs from step k − 1, 0 where it never moved.
 
     int64 (tokens,). Bits, not values: a zero that changes its sign moved, a NaN that stays the same did not. Its
-    largest entry is the run's last motion. `how`: threads and executor, as for `scan`.
+    largest entry is the run's last motion.
     """
-    result: npt.NDArray[np.int64] = scan(recorded, [FreezeOnset()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, FreezeOnset(), series=series, **options)
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,10 @@ class Stillness:
         return len(self.movers) - (int(moving[-1]) + 1 if len(moving) else 0)
 
 
-def stillness(recorded: Recorded, series: str = "W", **how: Any) -> Stillness:
-    """Global stillness: maximal runs of steps t at which W[t] = W[t−1] in every bit of every token.
-
-    `how`: threads and executor, as for `scan`.
-    """
-    result: Stillness = scan(recorded, [StillRuns()], series=series, **how)[0]
-    return result
+@takes(ScanOptions)
+def stillness(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Stillness:
+    """Global stillness: maximal runs of steps t at which W[t] = W[t−1] in every bit of every token."""
+    return scan_one(recorded, StillRuns(), series=series, **options)
 
 
 @dataclass(frozen=True)
@@ -134,12 +132,10 @@ class Stumbles:
         return self.last_any - self.last_big
 
 
-def stumbles(recorded: Recorded, series: str = "W", *, big: float = 1.0, **how: Any) -> Stumbles:
-    """Stumble duration: t_last_any − t_last_big, where a big move has ‖ΔW′‖₁ > `big` ULPs, NaN counting as big.
-
-    `how`: threads and executor, as for `scan`.
-    """
-    last_big, last_any = scan(recorded, [LastAbove(big), FreezeOnset()], series=series, **how)
+@takes(ScanOptions)
+def stumbles(recorded: Recorded, series: str = "W", *, big: float = 1.0, **options: Unpack[ScanOptions]) -> Stumbles:
+    """Stumble duration: t_last_any − t_last_big, where a big move has ‖ΔW′‖₁ > `big` ULPs, NaN counting as big."""
+    last_big, last_any = scan(recorded, [LastAbove(big), FreezeOnset()], series=series, **options)
     return Stumbles(last_big, last_any)
 
 
@@ -159,13 +155,15 @@ class LastAbove:
         return LastSteps(extent.n_tokens)
 
 
-def cohort_onset(recorded: Recorded, series: str = "W", *, at_most: float = 1.0, **how: Any) -> npt.NDArray[np.int64]:
+@takes(ScanOptions)
+def cohort_onset(
+    recorded: Recorded, series: str = "W", *, at_most: float = 1.0, **options: Unpack[ScanOptions]
+) -> npt.NDArray[np.int64]:
     """The first step ≥ 1 at which each token's ‖ΔW′‖₁ ≤ `at_most` ULPs, int64 (tokens,); 0 where it never is.
 
-    Tokens that share it are a cohort. `how`: threads and executor, as for `scan`.
+    Tokens that share it are a cohort.
     """
-    result: npt.NDArray[np.int64] = scan(recorded, [FirstBelow(at_most)], series=series, **how)[0]
-    return result
+    return scan_one(recorded, FirstBelow(at_most), series=series, **options)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16
 from ..errors import UsageError
+from ..options import takes
 from .arrays import Recorded, as_series
-from .scanning import Block, Extent, Needs, check_series, scan
+from .scanning import Block, Extent, Needs, ScanOptions, check_series, scan_one
 from .tile import Tile
 
 
@@ -22,13 +23,10 @@ class UniqueRows:
     count: npt.NDArray[np.int64]
 
 
-def unique_rows(recorded: Recorded, series: str = "W", **how: Any) -> UniqueRows:
-    """Distinct rows of W[t] as uint16 patterns, at every recorded step; −0 and +0 are different patterns.
-
-    `how`: threads and executor, as for `scan`.
-    """
-    result: UniqueRows = scan(recorded, [DistinctRows()], series=series, **how)[0]
-    return result
+@takes(ScanOptions)
+def unique_rows(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> UniqueRows:
+    """Distinct rows of W[t] as uint16 patterns, at every recorded step; −0 and +0 are different patterns."""
+    return scan_one(recorded, DistinctRows(), series=series, **options)
 
 
 @dataclass(frozen=True)

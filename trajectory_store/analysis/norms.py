@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Norms, Tile
 
 
@@ -55,14 +56,14 @@ class Displacement:
         return whole
 
 
-def displacement(recorded: Recorded, series: str = "W", **how: Any) -> Displacement:
+@takes(ScanOptions)
+def displacement(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Displacement:
     """The norms of ΔW′[t] = (W[t] − W[t−1]) / ULP(W[t−1]) over the dims: Σ|ΔW′|, √ΣΔW′², max|ΔW′|, steps ≥ 1.
 
     Sums are taken in float64 and rounded once to float32, saturating at its largest finite value; NaN where an entry
-    of the token is not finite at t or t−1. `how`: threads and executor, as for `scan`.
+    of the token is not finite at t or t−1.
     """
-    result: Displacement = scan(recorded, [DisplacementNorms()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, DisplacementNorms(), series=series, **options)
 
 
 @dataclass(frozen=True)

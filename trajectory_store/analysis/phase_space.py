@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16
+from ..options import takes
 from .adam import hyperparameters
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile
 
 Ratios = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
@@ -32,6 +33,7 @@ class PhaseSpace:
     hopped: npt.NDArray[np.int64]
 
 
+@takes(ScanOptions)
 def phase_space(
     recorded: Recorded,
     series: str = "W",
@@ -40,16 +42,15 @@ def phase_space(
     v: str = "v",
     learning_rate: float | None = None,
     epsilon: float | None = None,
-    **how: Any,
+    **options: Unpack[ScanOptions],
 ) -> PhaseSpace:
     """The update that m and v stand for, in ULPs of the weight: |m| η / (ULP(W[t−1]) (√v + ε)), at steps t ≥ 1.
 
     m, v: the names of Adam's recorded states after update t, taken without bias correction. Hyperparameters are the
     run's attributes, also within its attribute "config", unless given; UsageError where they or the states are missing.
-    Memory: a block of float32. `how`: threads and executor, as for `scan`.
+    Memory: a block of float32.
     """
-    result: PhaseSpace = scan(recorded, [updates_of(recorded, m, v, learning_rate, epsilon)], series=series, **how)[0]
-    return result
+    return scan_one(recorded, updates_of(recorded, m, v, learning_rate, epsilon), series=series, **options)
 
 
 def updates_of(

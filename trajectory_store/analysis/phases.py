@@ -6,14 +6,15 @@ A scheme sorts a token's move into phases, the coldest first. A token that is no
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16
+from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile
 
 
@@ -165,24 +166,31 @@ class Lifecycles:
         return areas
 
 
-def phases(recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **how: Any) -> Phases:
+@takes(ScanOptions)
+def phases(
+    recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **options: Unpack[ScanOptions]
+) -> Phases:
     """Sort every token's move at every step ≥ 1 into phases, by `Regimes` unless another scheme is given.
 
-    `FiveStates` and `LatticeOrThermal` are the notebooks' others; all take their thresholds as arguments. `how`:
-    threads and executor, as for `scan`.
+    `FiveStates` and `LatticeOrThermal` are the notebooks' others; all take their thresholds as arguments.
     """
-    result: Phases = scan(recorded, [PhaseOfMoves(scheme or Regimes())], series=series, **how)[0]
-    return result
+    return scan_one(recorded, PhaseOfMoves(scheme or Regimes()), series=series, **options)
 
 
-def reheating(recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **how: Any) -> Reheating:
+@takes(ScanOptions)
+def reheating(
+    recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **options: Unpack[ScanOptions]
+) -> Reheating:
     """Reheating: tokens with phase[t] hotter than phase[t−1], beside those that cooled and that stayed."""
-    return phases(recorded, series, scheme=scheme, **how).reheating()
+    return phases(recorded, series, scheme=scheme, **options).reheating()
 
 
-def lifecycles(recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **how: Any) -> Lifecycles:
+@takes(ScanOptions)
+def lifecycles(
+    recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **options: Unpack[ScanOptions]
+) -> Lifecycles:
     """Lifecycles without backsies: the last step of each token in each phase or a hotter one."""
-    return phases(recorded, series, scheme=scheme, **how).lifecycles()
+    return phases(recorded, series, scheme=scheme, **options).lifecycles()
 
 
 @dataclass(frozen=True)

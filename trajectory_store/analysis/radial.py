@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import bf16
+from ..options import takes
 from .arrays import Recorded
 from .cloud import cosine
-from .scanning import Block, Extent, Needs, scan
+from .scanning import Block, Extent, Needs, ScanOptions, scan_one
 from .tile import Tile, sums_by
 
 
@@ -30,13 +31,13 @@ class Radial:
     share: npt.NDArray[np.float64]
 
 
-def radial(recorded: Recorded, series: str = "W", **how: Any) -> Radial:
+@takes(ScanOptions)
+def radial(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Radial:
     """Radial and tangential motion: the sign of Δr = ‖W[t]‖₂ − ‖W[t−1]‖₂, and ΔW·r̂ / ‖ΔW‖₂, steps ≥ 1.
 
-    Tokens that are not finite count as still. `how`: threads and executor, as for `scan`.
+    Tokens that are not finite count as still.
     """
-    result: Radial = scan(recorded, [RadialMotion()], series=series, **how)[0]
-    return result
+    return scan_one(recorded, RadialMotion(), series=series, **options)
 
 
 @dataclass(frozen=True)

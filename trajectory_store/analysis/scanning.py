@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from ..blocks.layout import TILE_ROW_BYTES
 from ..errors import SeriesNotFoundError, UsageError
+from ..options import takes
 from ..progress import Meter, Progress
 from ..run import LazySeries
 from .arrays import Recorded, as_series
@@ -40,13 +41,17 @@ class Extent:
     dim: int
 
 
-class Accumulator(Protocol):
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Accumulator(Protocol[R_co]):
     """Puts the parts of a scan together."""
 
     def update(self, block: "Block", parts: Sequence[tuple[Tile, Any]]) -> None:
         """Take the next block: (place, what `of_tile` said) of each slab, tile by tile; a place has no bits."""
 
-    def result(self) -> Any:
+    def result(self) -> R_co:
         """What was found, once every block was taken."""
 
 
@@ -65,18 +70,40 @@ class Needs:
     whole_block: bool = False
 
 
-class Analysis(Protocol):
-    """A question about one series, in two halves: what each slab says, and how to put that together."""
+class Analysis(Protocol[R_co]):
+    """A question about one series, in two halves: what each slab says, and how to put that together into an R."""
 
     @property
     def needs(self) -> Needs:
         """What it asks of a run."""
 
     def of_tile(self, tile: Tile) -> Any:
-        """What one slab says; None where it has nothing to say. Pure, and called on any thread."""
+        """Look at one slab; called on any thread or machine, so it keeps nothing and changes nothing.
 
-    def begin(self, extent: Extent) -> Accumulator:
-        """Begin to put parts together."""
+        Parameters
+        ----------
+        tile : Tile
+            Some rows of some tokens, and the row before them.
+
+        Returns
+        -------
+        Any
+            What the slab says, for `Accumulator.update`; None if it has nothing to say.
+        """
+
+    def begin(self, extent: Extent) -> Accumulator[R_co]:
+        """Begin to put parts together.
+
+        Parameters
+        ----------
+        extent : Extent
+            What the pass covers.
+
+        Returns
+        -------
+        Accumulator
+            What takes the parts, on one thread, and has the result.
+        """
 
 
 @dataclass(frozen=True)
@@ -161,9 +188,64 @@ def _ask(job: _Job, bits: npt.NDArray[Any] | None, function: Callable[[Tile], An
     return [(_place(slab), function(slab)) for slab in job.slabs(bits)]
 
 
+class ScanOptions(TypedDict, total=False):
+    """How a pass is made, for every function that makes one; all of it may be left out.
+
+    Attributes
+    ----------
+    threads : int or None
+        Threads that look at tiles; every core that the process may use unless given.
+    executor : concurrent.futures.Executor or None
+        Where the tiles are looked at instead, for example `dask.distributed.Client(...).get_executor()`. The workers
+        open the run by its path; results are the same bits.
+    progress : callable or None
+        Called with the bytes done and the bytes there are, first with 0 done.
+    """
+
+    threads: int | None
+    executor: Executor | None
+    progress: Progress | None
+
+
+@takes(ScanOptions)
+def scan_one(
+    recorded: Recorded | Mapping[str, LazySeries],
+    analysis: Analysis[R],
+    *,
+    series: str = "W",
+    **options: Unpack[ScanOptions],
+) -> R:
+    """Answer one analysis in one pass, as `scan` does.
+
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink, numpy.ndarray or mapping
+        What `scan` takes.
+    analysis : Analysis
+        What is asked, such as `FreezeOnset()`.
+    series : str
+        The series that is scanned.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    R
+        The analysis' own result.
+
+    Raises
+    ------
+    UsageError
+        The analysis needs something that the series does not have.
+    """
+    result: R
+    (result,) = scan(recorded, [analysis], series=series, **options)
+    return result
+
+
 def scan(
     recorded: Recorded | Mapping[str, LazySeries],
-    analyses: Sequence[Analysis],
+    analyses: Sequence[Analysis[Any]],
     *,
     series: str = "W",
     threads: int | None = None,
@@ -196,8 +278,8 @@ def _run(
     workers: "_Workers",
     named: Mapping[str, LazySeries],
     extent: Extent,
-    analyses: Sequence[Analysis],
-    accumulators: Sequence[Accumulator],
+    analyses: Sequence[Analysis[Any]],
+    accumulators: Sequence[Accumulator[Any]],
     progress: Progress | None,
 ) -> None:
     main = next(iter(named.values()))
@@ -260,7 +342,7 @@ def available_cores() -> int:
 
 
 def _named_series(
-    recorded: Recorded | Mapping[str, LazySeries], analyses: Sequence[Analysis], name: str
+    recorded: Recorded | Mapping[str, LazySeries], analyses: Sequence[Analysis[Any]], name: str
 ) -> dict[str, LazySeries]:
     if isinstance(recorded, Mapping):
         return dict(recorded)
@@ -287,7 +369,7 @@ def check_series(series: LazySeries, wants: str) -> None:
         raise UsageError(f"{where}: {wants} needs at least one recorded step")
 
 
-def _check_steps(series: LazySeries, analyses: Sequence[Analysis]) -> None:
+def _check_steps(series: LazySeries, analyses: Sequence[Analysis[Any]]) -> None:
     steps = series.steps
     for analysis in analyses:
         if analysis.needs.every_step and (np.diff(steps) != 1).any():

@@ -6,18 +6,25 @@ import click
 
 from . import terminal
 
-ANALYSES = (
-    *("freeze_onset", "cohort_onset", "stumbles", "lifecycles", "displacement", "aggregates", "stillness", "phases"),
-    *("reheating", "activity", "cloud", "separation", "unique_rows", "bulk", "velocity", "radial", "adam_accounting"),
-    *("phase_space", "divergence"),
-)
-"""The names of `analysis.catalogue`, spelled out so that --help needs nothing else."""
+
+class Analyze(click.Command):
+    """The command, whose help lists the analyses; only for that are they imported."""
+
+    @property
+    def epilog(self) -> str | None:
+        """Every analysis by name."""
+        from trajectory_store.analysis.catalogue import CATALOGUE, NAMES
+
+        by_token = [name for name, entry in CATALOGUE.items() if entry.index == "token"]
+        by_step = [name for name in NAMES if name not in by_token]
+        return f"A row a token: {', '.join(by_token)}. A row a step: {', '.join(by_step)}."
+
+    @epilog.setter
+    def epilog(self, given: str | None) -> None:
+        """click sets it to what the decorator was given: nothing."""
 
 
-@click.command(
-    "analyze",
-    epilog=f"The analyses: {', '.join(ANALYSES)}. The first four have a row a token, the others a row a step.",
-)
+@click.command("analyze", cls=Analyze)
 @click.argument("run", type=terminal.PATH)
 @click.argument("analyses", nargs=-1, required=True)
 @click.option("--series", default="W", show_default=True, metavar="NAME", help="The bfloat16 series to look at.")

@@ -18,6 +18,7 @@ from .. import files
 from ..backends.sink import Sink
 from ..conventions import rows_along_steps
 from ..errors import RunNotFoundError, SeriesNotFoundError, SpecError, UsageError
+from ..options import takes
 from ..progress import Meter, Progress
 from ..recording import check_free, create
 from ..spec import Series
@@ -72,6 +73,7 @@ class ImportOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+@takes(ImportOptions)
 def import_safetensors(file: StrPath, run_path: StrPath, **options: Unpack[ImportOptions]) -> Imported:
     """Make a run of a safetensors file, in memory bounded by a block; options as in `ImportOptions`.
 
@@ -82,6 +84,7 @@ def import_safetensors(file: StrPath, run_path: StrPath, **options: Unpack[Impor
     return _import(ForeignSafetensors(Path(file)), Path(run_path), **options)
 
 
+@takes(ImportOptions)
 def import_hdf5(file: StrPath, run_path: StrPath, **options: Unpack[ImportOptions]) -> Imported:
     """Make a run of an HDF5 file, as `import_safetensors` does; needs the extra `hdf5`.
 
@@ -91,6 +94,7 @@ def import_hdf5(file: StrPath, run_path: StrPath, **options: Unpack[ImportOption
     return _import(ForeignHdf5(Path(file)), Path(run_path), **options)
 
 
+@takes(ImportOptions)
 def import_numpy(
     file: StrPath, run_path: StrPath, *, name: str | None = None, **options: Unpack[ImportOptions]
 ) -> Imported:
@@ -101,6 +105,7 @@ def import_numpy(
     return _import(ForeignNumpy(Path(file), name), Path(run_path), **options)
 
 
+@takes(ImportOptions)
 def import_file(
     file: StrPath, run_path: StrPath, *, name: str | None = None, **options: Unpack[ImportOptions]
 ) -> Imported:
