@@ -135,6 +135,123 @@ def test_a_dataset_of_a_growing_run_keeps_its_length(tmp_path):
         run.close()
 
 
+MEETINGS = {
+    "token": {"token": ts.Series((), "int64"), "W": ts.Series((4,), "float32", dims=("token",))},
+    "step": {"step": ts.Series((), "float32"), "loss": ts.Series((), "float32")},
+    "step of four": {"step": ts.Series((4,), "float32", dims=("token",))},
+    "sparse step": {"step": ts.Series((4,), "float32", steps=2), "loss": ts.Series((), "float32")},
+    "step of a sparse one": {"W": ts.Series((4,), "float32", steps=2), "W_step": ts.Series((), "int64")},
+    "own step": {"W": ts.Series((4,), "float32", dims=("W_step",), steps=2)},
+    "another's step": {"W": ts.Series((4,), "int8", steps=2), "V": ts.Series((3,), "int8", dims=("W_step",))},
+    "axis": {"W": ts.Series((4,), "float32"), "W_dim_0": ts.Series((), "int8")},
+    "token_id": {"token_id": ts.Series((), "int64"), "W": ts.Series((4,), "float32", dims=("token",))},
+    "dimension token_id": {"W": ts.Series((4, 3), "float32", dims=("token", "token_id"))},
+    "its own dimension": {"W": ts.Series((4,), "float32", dims=("W",))},
+    "renamed already": {
+        "token": ts.Series((), "int8"),
+        "token_series": ts.Series((), "int16"),
+        "W": ts.Series((4,), "float32", dims=("token",)),
+    },
+    "parameters": {"0.weight": ts.Series((4, 3), "bfloat16"), "0.bias": ts.Series((4,), "bfloat16", steps=2)},
+}
+"""Names of series that meet names which a dataset makes."""
+STATIC_MEETINGS = {
+    "of coordinates": {"token": np.arange(4), "step": np.arange(9), "token_id": np.eye(2)},
+    "of ids": {"captured_indices": np.arange(4) * 7, "token_id": np.arange(3), "token_id_static": np.arange(2)},
+    "of dimensions": {"x": np.arange(3), "x_dim_0": np.arange(5), "W_step": np.arange(2), "W_dim_0": np.arange(6)},
+}
+
+
+def recorded(path, series, static):
+    """A run of seven steps whose every value is its own."""
+    rng = np.random.default_rng(1)
+    with ts.create(path, series, static=static, steps=7) as sink:
+        for step in range(7):
+            due = {name: one for name, one in series.items() if one.is_due(step)}
+            frame = {name: rng.integers(0, 99, one.shape).astype(one.storage_dtype) for name, one in due.items()}
+            if frame:
+                sink.append(step, **frame)
+    return ts.open(path)
+
+
+@pytest.mark.parametrize("static", STATIC_MEETINGS)
+@pytest.mark.parametrize("series", MEETINGS)
+def test_names_that_meet_are_both_kept(tmp_path, series, static):
+    """Every series and static array is in the dataset, whole, under its name or one that says so."""
+    arrays = {name: array for name, array in STATIC_MEETINGS[static].items() if name not in MEETINGS[series]}
+    with recorded(tmp_path / "run", MEETINGS[series], arrays) as run:
+        dataset = run.to_xarray()
+
+        found = {variable.attrs.get("recorded_as", name): variable for name, variable in dataset.data_vars.items()}
+        in_coordinates = {"captured_indices"} & arrays.keys() if "token" in dataset.coords else set()
+        assert found.keys() == {*run, *run.static} - in_coordinates
+        for name in run:
+            expected = run[name].bits if run[name].spec.dtype == "bfloat16" else run[name]
+            assert found[name].values.tolist() == expected[...].tolist()
+            assert dataset[found[name].dims[0]].values.tolist() == run[name].steps.tolist()
+        for name in arrays.keys() - in_coordinates:
+            assert found[name].values.tolist() == arrays[name].tolist()
+        assert dataset.step.values.tolist() == run.steps.tolist()
+
+
+def test_a_name_that_meets_none_is_kept(tmp_path):
+    """And what is renamed is told from what is not."""
+    with recorded(tmp_path / "run", MEETINGS["renamed already"], {}) as run:
+        dataset = run.to_xarray()
+
+        assert set(dataset.data_vars) == {"token_series_2", "token_series", "W"}
+        assert dataset.token_series_2.attrs == {"logical_dtype": "int8", "recorded_as": "token"}
+        assert dataset.token_series.attrs == {"logical_dtype": "int16"}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ({"stepp": 5}, "'stepp'; choose from 'step', 'token', 'dim'"),
+        ({"dead_mask_dim_0": 5}, "'dead_mask_dim_0'; choose from"),
+        ({3: 5}, "no series has a dimension 3"),
+        ({"step": 0}, "chunks of 0"),
+        ({"token": -2}, "chunks of -2"),
+        ({"step": True}, "chunks of True"),
+        ({"step": 2.0}, r"chunks of 2\.0"),
+        ({"step": "many"}, "chunks of 'many'"),
+        ({"step": (3, 3)}, r"chunks of \(3, 3\)"),
+        ({"step": None}, "chunks of None"),
+        (5, "sizes by dimension"),
+        ("auto", "sizes by dimension"),
+    ],
+)
+def test_wrong_chunks_are_refused(run, chunks, said):
+    """A misspelled dimension too: ignored, it would make other chunks than were meant."""
+    with pytest.raises(UsageError, match=said):
+        run.to_xarray(chunks=chunks)
+
+
+def test_chunks_of_any_integer(run, bits):
+    """numpy's too; −1 is the whole axis, and more than there is is all there is."""
+    dataset = run.to_xarray(chunks={"step": np.int64(7), "token": -1, "dim": 10**12})
+
+    assert set(dataset.W.chunksizes["step"][:-1]) == {7}
+    assert dataset.W.chunksizes["token"] == (150,)
+    assert dataset.W.chunksizes["dim"] == (bits.shape[2],)
+    assert np.array_equal(dataset.W.values, bits)
+
+
+def test_runs_of_other_tokens_are_aligned_by_their_ids(tmp_path):
+    """As the docstring says: by place, token 5 would lie beside token 7."""
+    series = {"W": ts.Series((2,), "float32", dims=("token",))}
+    with (
+        recorded(tmp_path / "a", series, {"captured_indices": np.array([3, 5])}) as a,
+        recorded(tmp_path / "b", series, {"captured_indices": np.array([5, 7])}) as b,
+    ):
+        by_id = [run.to_xarray().swap_dims(token="token_id") for run in (a, b)]
+        both = xarray.concat(by_id, "run", join="outer", coords="minimal", compat="override")
+
+        assert both.token_id.values.tolist() == [3, 5, 7]
+        assert both.W.sel(token_id=5).values.tolist() == [a["W"][:, 1].tolist(), b["W"][:, 0].tolist()]
+        assert np.isnan(both.W.sel(run=1, token_id=3)).all()
+
+
 def test_wrong_use(run, monkeypatch):
     """An unknown form of bfloat16, and no xarray: one sentence each."""
     import sys

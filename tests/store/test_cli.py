@@ -180,6 +180,23 @@ def test_scalars_sparse_series_and_static_arrays_are_sliced(run: Path, tmp_path:
     assert "True" in succeed("slice", run, "mask", "0")
 
 
+@pytest.mark.parametrize("name", ["step", "steps", "0.weight", "row"])
+def test_series_of_any_name_are_sliced(tmp_path: Path, name: str) -> None:
+    """Beside the columns and tensors that say the steps."""
+    with ts.create(tmp_path / "run", {name: ts.Series((), "int64")}) as sink:
+        for step in range(3):
+            sink.append(step, **{name: 10 * step})
+
+    succeed("slice", tmp_path / "run", name, "-o", tmp_path / "part.csv")
+    succeed("slice", tmp_path / "run", name, "-o", tmp_path / "part.safetensors")
+    header, *lines = (tmp_path / "part.csv").read_text().splitlines()
+    assert header.split(",") == ["step", "step_2" if name == "step" else name]
+    assert lines == ["0,0", "1,10", "2,20"]
+    tensors = load_file(tmp_path / "part.safetensors")
+    assert tensors.pop(name).tolist() == [0, 10, 20]
+    assert {key: one.tolist() for key, one in tensors.items()} == {"steps_2" if name == "steps" else "steps": [0, 1, 2]}
+
+
 def test_not_a_number_is_valid_json(tmp_path: Path) -> None:
     """JSON has no NaN: strings stand for it."""
     with ts.create(tmp_path / "run", {"loss": ts.Series((), "float32")}) as sink:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .. import files, safetensors_format
 from ..errors import UsageError
+from ..naming import free_name
 from ..spec import dtype_name
 from .part import Part, plain
 from .terminal import json_text, json_value
@@ -65,7 +66,7 @@ def _npy(part: Part) -> Iterator[Any]:
 def _safetensors(part: Part) -> Iterator[Any]:
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {part.name: (dtype_name(part.dtype), part.shape)}
     if part.steps is not None:
-        tensors["steps"] = ("int64", part.steps.shape)
+        tensors[free_name("steps", {part.name})] = ("int64", part.steps.shape)
     header, placed = safetensors_format.layout(tensors)
     yield header
     for name in placed:
@@ -78,14 +79,15 @@ def _safetensors(part: Part) -> Iterator[Any]:
 
 def _csv(part: Part) -> Iterator[bytes]:
     head = io.StringIO()
-    csv.writer(head, lineterminator="\n").writerow(["row" if part.steps is None else "step", *part.labels])
+    number = "row" if part.steps is None else "step"
+    csv.writer(head, lineterminator="\n").writerow([number, *(free_name(label, {number}) for label in part.labels)])
     yield head.getvalue().encode(errors="backslashreplace")
     for first, rows in part.pieces():
         values = plain(rows).reshape(len(rows), -1)
         for row, line in enumerate(values, first):
-            number = row if part.steps is None else part.steps[row]
+            first_cell = row if part.steps is None else part.steps[row]
             # str of a numpy number is the shortest text that reads back to the same bits.
-            yield (",".join([str(number), *map(str, line)]) + "\n").encode()
+            yield (",".join([str(first_cell), *map(str, line)]) + "\n").encode()
 
 
 def _json_file(part: Part) -> Iterator[bytes]:

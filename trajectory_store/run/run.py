@@ -107,10 +107,41 @@ class Run:
         self._source.close()
 
     def to_xarray(self, *, bf16: str = "bits", chunks: Mapping[str, int] | None = None) -> "xarray.Dataset":
-        """Every series as a lazy, dask-backed variable of a Dataset with coordinates `step` and `token`.
+        """Return the run as an xarray Dataset whose variables are lazy dask arrays; needs the extra `analysis`.
 
-        bf16: "bits" for uint16 patterns, "float32" to widen them as they are computed. chunks: sizes by dimension,
-        blocks and tiles unless given. Picklable: other processes open the run by its path. Needs the extra `analysis`.
+        Every series is a variable with the attribute `logical_dtype`, and every static array a variable that is read
+        at once. The dataset ends where the run ended when it was made. It can be pickled, and other processes then
+        open the run by its path.
+
+        Parameters
+        ----------
+        bf16 : {"bits", "float32"}
+            How bfloat16 is given: as uint16 bit patterns, or widened to float32, exactly, as it is computed.
+        chunks : Mapping of str to int, optional
+            Entries of a dask chunk by dimension, −1 for all. A dimension that is left out has a block of steps, or some
+            whole tiles of tokens, so that no block is decoded for two chunks.
+
+        Returns
+        -------
+        xarray.Dataset
+            Its coordinates are `step`; `token`, counted from 0, if a series has that dimension; and `token_id`, if the
+            run says which tokens its rows are. A series that is not recorded at every step has a dimension
+            `NAME_step` of its own.
+
+        Raises
+        ------
+        UsageError
+            xarray or dask is missing, `bf16` is unknown, or `chunks` names a dimension that no series has or a size
+            below 1.
+
+        Notes
+        -----
+        In a dataset no variable can have the name of a dimension or of a coordinate. A series or static array of such a
+        name is called `NAME_series` or `NAME_static` there, and its attribute `recorded_as` is its name. The names
+        `NAME_step`, `token_id` and `NAME_dim_0` get a number behind them if the author's dimensions have them already.
+
+        `xarray.concat` aligns two runs by `token`, the place of a row, although row 3 may be another token in each.
+        Make the ids the index first: ``dataset.swap_dims(token="token_id")``.
         """
         from .dataset import as_dataset
 
