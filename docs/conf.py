@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import re
+from typing import Generic, TypeVar
+
+import numpy.typing
 
 project = "trajectory-store"
 author = "The trajectory-store authors"
@@ -27,6 +30,17 @@ napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
+
+class NDArray(Generic[TypeVar("DType")]):
+    """Stands for numpy's while the package is imported here: numpy's own is spelled over a line for each parameter."""
+
+
+class ArrayLike:
+    """The same for what numpy can make an array of, a union of ten types."""
+
+
+numpy.typing.NDArray, numpy.typing.ArrayLike = NDArray, ArrayLike
+
 html_theme = "furo"
 html_title = "trajectory-store"
 html_static_path = ["_static"]
@@ -36,16 +50,6 @@ html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 
-_ARRAY = re.compile(r"ndarray\[(?:tuple\[(?:Any|~typing\.Any), \.\.\.\]|Any), dtype\[(?:~?[\w.]*\.)?(\w+)\]\]")
-
-
-def _shorten(_app, _what, _name, _object, _options, signature, returns):
-    """Say an array's dtype as `NDArray[int64]`: numpy's own spelling takes a line for each parameter."""
-    return tuple(
-        text and _ARRAY.sub(r"NDArray[\1]", text.replace("~typing.", "").replace("~numpy.", "").replace("numpy.", ""))
-        for text in (signature, returns)
-    )
-
 
 def _escape_bars(_app, _what, _name, _object, _options, lines):
     """A norm such as |m| is no substitution; runs after napoleon."""
@@ -53,6 +57,5 @@ def _escape_bars(_app, _what, _name, _object, _options, lines):
 
 
 def setup(app):
-    """Hook the above into autodoc."""
-    app.connect("autodoc-process-signature", _shorten)
+    """Hook it into autodoc."""
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)

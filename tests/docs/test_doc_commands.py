@@ -108,7 +108,7 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     assert words_of('trajectory-store slice RUN W "100:200:10, [1,5]" a slice, printed')[4] == "100:200:10,  1,5 "
     assert words_of("trajectory-store check RUN                  every byte") == ["trajectory-store", "check", "RUN"]
     with pytest.raises(AssertionError, match="no such command"):
-        command_of(["trajectory-store", "chek"])
+        command_of(["trajectory-store", "verify"])
 
 
 def test_the_readme_lists_every_command() -> None:
