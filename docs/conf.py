@@ -11,13 +11,10 @@ author = "The trajectory-store authors"
 release = importlib.metadata.version("trajectory-store")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_click"]
-exclude_patterns = ["_build"]
 highlight_language = "none"  # a block without a language is what a terminal or a file shows
 smartquotes = False  # they would make a dash of --json
-nitpicky = False  # types of other projects have no pages here, and no network to look them up in
 
-myst_enable_extensions = ["colon_fence", "deflist"]
-myst_heading_anchors = 3  # links such as design.md#words work here as they do on a code host
+myst_heading_anchors = 3  # links such as glossary.md#seal work here as they do on a code host
 
 default_role = "py:obj"  # single backticks in a docstring: a link if it names something, otherwise code
 autodoc_member_order = "bysource"
