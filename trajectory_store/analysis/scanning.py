@@ -20,7 +20,7 @@ from ..blocks.layout import TILE_ROW_BYTES
 from ..errors import SeriesNotFoundError, UsageError
 from ..options import takes
 from ..progress import Meter, Progress
-from ..run import LazySeries
+from ..run import LazySeries, Run
 from .arrays import Recorded, as_series
 from .tile import Tile
 
@@ -344,7 +344,7 @@ def available_cores() -> int:
 def _named_series(
     recorded: Recorded | Mapping[str, LazySeries], analyses: Sequence[Analysis[Any]], name: str
 ) -> dict[str, LazySeries]:
-    if isinstance(recorded, Mapping):
+    if isinstance(recorded, Mapping) and not isinstance(recorded, Run):
         return dict(recorded)
     named = {name: as_series(recorded, name)}
     for analysis in analyses:

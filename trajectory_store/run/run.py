@@ -47,10 +47,11 @@ def opened(run: "Run | str | os.PathLike[str]") -> "Iterator[Run]":
         yield own
 
 
-class Run:
-    """One recording, read-only, also while another process writes it.
+class Run(Mapping[str, LazySeries]):
+    """One recording, read-only, also while another process writes it: a mapping of its series by name.
 
-    `run["W"]` is a lazy array; `refresh` finds the steps recorded since. Thread-safe but for `refresh` and `close`.
+    `run["W"]` is a lazy array; `refresh` finds the steps recorded since. A run is equal to itself alone: what is in two
+    is compared by `compare`. Thread-safe but for `refresh` and `close`.
     """
 
     def __init__(self, source: Source) -> None:
@@ -87,7 +88,7 @@ class Run:
         """What the run's author said about it."""
         return self._source.attrs
 
-    def __getitem__(self, name: str) -> "LazySeries":
+    def __getitem__(self, name: str) -> LazySeries:
         if name not in self.series:
             raise SeriesNotFoundError(f"{self.path}: no series {name!r}; it has {', '.join(sorted(self.series))}")
         return LazySeries(self._source, name)
@@ -97,6 +98,13 @@ class Run:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.series)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    # Mapping's would read two runs to the end, and could not be hashed; a closed run must be neither.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def refresh(self) -> None:
         """Find the steps recorded since the run was opened; lazy series made before see them too."""
