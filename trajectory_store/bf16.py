@@ -31,9 +31,6 @@ def from_float32(values: npt.NDArray[np.float32]) -> tuple[Bits, npt.NDArray[np.
     return bits, is_inexact
 
 
-MAX_EXACT_EXPONENT_GAP = 16
-"""`displacement` is exact where the exponents of both ends differ by at most this; correctly rounded elsewhere."""
-
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 _EXPONENT_BITS = 8
 _MANTISSA_BITS = 7
@@ -88,9 +85,10 @@ def ordinal(bits: Bits) -> npt.NDArray[np.int32]:
 def displacement(before: Bits, after: Bits) -> npt.NDArray[np.float32]:
     """(after − before) / ulp(before), signed, float32.
 
-    The quotient's exact value, rounded once, to nearest even: exact where the exponents differ by at most
-    `MAX_EXACT_EXPONENT_GAP`. NaN where either end is NaN or an infinity, equal bits included; finite everywhere else:
-    what is beyond float32's range, as from zero to a weight above 0.03, saturates at its largest finite value.
+    The quotient's exact value, rounded once, to nearest even. It is exact if the exponents differ by at most 16.
+
+    It is NaN if either end is NaN or an infinity, even if both are the same bits. Everything else is finite: a value
+    beyond float32's range, such as that from zero to a weight above 0.03, becomes the largest finite one.
     """
     if before.size and after.size:
         before_magnitude, after_magnitude = before & _MAGNITUDE_MASK, after & _MAGNITUDE_MASK

@@ -1,4 +1,4 @@
-"""CRC-32C (Castagnoli), the checksum of everything that is stored, and what tells whole files apart."""
+"""The format's two checksums: CRC-32C (Castagnoli) tells whether bytes are sound, CRC-32 which file it is."""
 
 import zlib
 from functools import cache
@@ -12,8 +12,8 @@ import numpy.typing as npt
 def file_crc32(data: Any, initial: int = 0) -> int:
     """The CRC-32 (zlib's) of the bytes of a whole file, continuing from `initial`.
 
-    What tells one sound file from another cannot be a CRC-32C: over bytes that end with their own CRC-32C it is the
-    same whatever they are.
+    It tells one sound file from another. A CRC-32C could not: a file that ends with its own CRC-32C has the same one,
+    whatever else is in it.
     """
     if isinstance(data, np.ndarray):
         data = data.reshape(-1).view(np.uint8)  # not every dtype has a buffer

@@ -20,7 +20,7 @@ from .backends.zarr import sink as zarr_sink
 from .backends.zarr.sink import ZarrSink
 from .blocks.layout import block_steps_for
 from .blocks.static_array import checked_static
-from .codec.tile_codecs import check_name as check_codec_name
+from .codec.tile_codecs import check_codec_name
 from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, TrajectoryError, UsageError
 from .run import Run, open_run
 from .spec import RunSpec, Series, check_new_names

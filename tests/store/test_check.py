@@ -414,3 +414,9 @@ def test_findings_are_one_line_each(backend: str, tmp_path: Path) -> None:
         assert str(finding).startswith(finding.kind + ": " + str(path))
         assert "\n" not in str(finding)
         json.dumps(finding.to_json())
+
+
+def test_a_finding_is_of_a_kind_that_there_is():
+    """A misspelled kind would never be looked for."""
+    with pytest.raises(ts.errors.UsageError, match="kind 'tron' is unknown; choose from 'manifest'"):
+        ts.Finding("tron", Path("run"), "is torn")

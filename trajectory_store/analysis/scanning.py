@@ -7,7 +7,6 @@ threads there are, nor on the backend. The halo is one row: the last one of the 
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks.layout import TILE_ROW_BYTES
+from ..cores import usable_cores
 from ..errors import SeriesNotFoundError, UsageError
 from ..options import takes
 from ..progress import Meter, Progress
@@ -314,7 +314,7 @@ class _Workers:
     def __init__(self, threads: int | None, executor: Executor | None) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"threads={threads}: a scan needs at least one")
-        n = threads if threads is not None else available_cores()
+        n = threads if threads is not None else usable_cores()
         self.share_memory = executor is None
         self._own = ThreadPoolExecutor(n, thread_name_prefix="trajectory-scan") if executor is None and n > 1 else None
         self._executor = executor or self._own
@@ -334,11 +334,6 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         if self._own is not None:
             self._own.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _named_series(

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ..errors import UsageError
 from ..plain_text import printable
 
-KINDS = {
+Kind = Literal["manifest", "metadata", "static", "block", "journal", "commits", "row", "torn", "unknown"]
+
+KINDS: dict[Kind, str] = {
     "manifest": "the manifest fails its checksum: nothing in the run can be read",
     "metadata": "a zarr.json, or the header of the rows' file, is not what the manifest says",
     "static": "a static array fails its checksum",
@@ -23,15 +26,39 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: one of `KINDS`. series, steps, tokens: what cannot be read because of it, each None where it does not
-    apply or is all of it; tokens are entries of the first axis of a row."""
+    """One thing that `check` found in a run.
 
-    kind: str
+    Parameters
+    ----------
+    kind : str
+        What is wrong: a key of `KINDS`. Only "torn" can be repaired, and "unknown" harms nothing.
+    path : Path
+        The file or folder in which it was found.
+    message : str
+        What was found there, for a person.
+    series : str or None
+        The series, or the static array, that cannot be read because of it; None if that is none of them, or all.
+    steps : range or None
+        The steps that cannot be read because of it; None if that is none of them, or all.
+    tokens : range or None
+        Those entries of a row's first axis that cannot be read because of it; None if that is none of them, or all.
+
+    Raises
+    ------
+    UsageError
+        There is no such kind.
+    """
+
+    kind: Kind
     path: Path
     message: str
     series: str | None = None
     steps: range | None = None
     tokens: range | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"kind {self.kind!r} is unknown; choose from {', '.join(map(repr, KINDS))}")
 
     def __str__(self) -> str:
         where = f", series {self.series!r}" if self.series is not None else ""
@@ -41,7 +68,13 @@ class Finding:
         return printable(f"{self.kind}: {self.path}{where}: {self.message}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; ranges as [first, last]."""
+        """Return the finding as plain values, as `check --json` prints it.
+
+        Returns
+        -------
+        dict of str to Any
+            A key for each field. A path is a str, and a range is [first, last].
+        """
         ends = {"steps": self.steps, "tokens": self.tokens}
         return {
             "kind": self.kind,
@@ -52,23 +85,23 @@ class Finding:
         }
 
 
-class StepRuns:
+class StepRanges:
     """Groups steps that come in order, each with what it has in common with its neighbours, into ranges."""
 
     def __init__(self) -> None:
-        self._runs: dict[Any, range] = {}
+        self._ranges: dict[Any, range] = {}
 
     def add(self, key: Any, step: int) -> Iterator[tuple[Any, range]]:
         """Add a step; yields the range of the same key that it does not continue."""
-        before = self._runs.get(key)
+        before = self._ranges.get(key)
         if before is not None and before.stop == step:
-            self._runs[key] = range(before.start, step + 1)
+            self._ranges[key] = range(before.start, step + 1)
             return
-        self._runs[key] = range(step, step + 1)
+        self._ranges[key] = range(step, step + 1)
         if before is not None:
             yield key, before
 
     def rest(self) -> Iterator[tuple[Any, range]]:
         """The ranges that nothing ended."""
-        yield from self._runs.items()
-        self._runs = {}
+        yield from self._ranges.items()
+        self._ranges = {}

@@ -15,7 +15,7 @@ from ..blocks.block import Block
 from ..blocks.layout import Layout
 from ..blocks.static_array import StaticArray
 from ..checksum import crc32c
-from ..codec.tile_codecs import check_name as check_codec_name
+from ..codec.tile_codecs import check_codec_name
 from ..errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
 from ..spec import MAX_STEPS, RunSpec, check_name
 

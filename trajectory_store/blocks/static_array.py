@@ -26,7 +26,7 @@ _MAX_OVERHEAD = 4096
 
 @dataclass(frozen=True)
 class StaticArray:
-    """A static array's description and the CRC-32C of its one chunk's file."""
+    """A static array's description and its CRC-32: of its one chunk's file (zarr), or of its raw bytes (memmap)."""
 
     shape: tuple[int, ...]
     dtype: str

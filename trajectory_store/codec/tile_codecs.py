@@ -119,7 +119,7 @@ LEAST_MOTION_TOKENS = 16
 """A tile of fewer tokens has no motion: to store the moves would cost more than they save."""
 
 
-def check_name(name: object) -> None:
+def check_codec_name(name: object) -> None:
     """Raise SpecError unless there is a codec of that name."""
     if name not in CODEC_NAMES:
         raise SpecError(f"codec {name!r} is unknown; choose from {', '.join(map(repr, CODEC_NAMES))}")

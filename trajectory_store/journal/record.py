@@ -120,7 +120,7 @@ def _head(kind: int, step: int, synced_step: int, row_crcs: Sequence[int]) -> by
 def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
     """The record that `data` starts with, None where it holds no sound header of this run's spec.
 
-    The header's own checksum is verified, the rows' are not: `row_is_sound` does that.
+    The header's own checksum is verified. The rows' are only returned: `Segment` verifies them.
     """
     if len(data) < SMALLEST_BYTES:
         return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import DamageError
 from ...progress import Meter
-from ..finding import Finding, StepRuns
+from ..finding import Finding, StepRanges
 from ..manifest import Manifest
 from .commit_log import COMMITS, CommitLog
 from .row_file import FRAMES, RowFile
@@ -48,11 +48,11 @@ class MemmapCheck:
 
     def _commits(self, log: CommitLog) -> Iterator[Finding]:
         self._meter.add(log.end)
-        runs = StepRuns()
+        ranges = StepRanges()
         for step in log.damaged_steps():
-            for _, steps in runs.add(None, step):
+            for _, steps in ranges.add(None, step):
                 yield _lost_commits(log, steps)
-        for _, steps in runs.rest():
+        for _, steps in ranges.rest():
             yield _lost_commits(log, steps)
         for gap in log.gaps:
             if gap.step <= log.synced_step:
@@ -66,17 +66,17 @@ class MemmapCheck:
             yield Finding("torn", log.path, f"torn at byte {log.end:,} of {n_bytes:,}")
 
     def _rows(self, log: CommitLog, rows: RowFile) -> Iterator[Finding]:
-        runs = StepRuns()
+        ranges = StepRanges()
         torn_from = log.sound_until(rows)
         step = self._spec.next_due(0)
         while step is not None and step < torn_from:
             if not log.is_lost(step):
                 for name in log.flawed_series(rows, step):
-                    for series, steps in runs.add(name, step):
+                    for series, steps in ranges.add(name, step):
                         yield _damaged_rows(rows, series, steps)
             self._meter.add(sum(series.row_bytes for series in self._spec.due(step).values()))
             step = self._spec.next_due(step + 1)
-        for series, steps in runs.rest():
+        for series, steps in ranges.rest():
             yield _damaged_rows(rows, series, steps)
         if torn_from < log.recorded_until:
             message = "the first of these steps fails its checksum, none was synced"

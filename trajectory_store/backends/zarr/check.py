@@ -13,7 +13,7 @@ from ...journal.segment import JOURNAL_FOLDER, Segment
 from ...journal.tail import Tail, read_tail, scanned_segments
 from ...progress import Meter
 from .. import manifest as manifests
-from ..finding import Finding, StepRuns
+from ..finding import Finding, StepRanges
 from ..manifest import Manifest
 from ..run_files import next_seals
 from .metadata import zarr_metadata
@@ -150,13 +150,13 @@ class ZarrCheck:
         yield from findings
 
     def _tail(self, segments: list[Segment], tail: Tail, sealed_until: int) -> Iterator[Finding]:
-        runs = StepRuns()
+        ranges = StepRanges()
         for step, segment, index in tail.damaged():
             names: list[str | None] = [None] if index < 0 else [*segment.flawed_series(index)]
             for name in names:
-                for (path, series), steps in runs.add((segment.path, name), step):
+                for (path, series), steps in ranges.add((segment.path, name), step):
                     yield _damaged_frames(path, series, steps)
-        for (path, series), steps in runs.rest():
+        for (path, series), steps in ranges.rest():
             yield _damaged_frames(path, series, steps)
         torn_segment, torn_offset = tail.torn_at or (None, 0)
         for segment in segments:

@@ -4,7 +4,6 @@ Writes nothing, and locks nothing but the segments it has open, so that they are
 is being written: a refresh reads the manifest, then the journal, and starts over where a seal came between the two.
 """
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from ...blocks.loaded_block import LoadedBlock
 from ...blocks.tile_cache import TileCache
 from ...blocks.tile_job import TileJob, tile_jobs
 from ...codec.tile_codecs import DecodedTile
+from ...cores import usable_cores
 from ...errors import DamageError
 from ...journal.segment import JOURNAL_FOLDER, Segment, segment_path, segment_steps
 from ...journal.tail import Tail, read_tail
@@ -63,11 +63,6 @@ class ZarrSource:
     def manifest(self) -> Manifest:
         """What is sealed."""
         return self._manifest
-
-    @property
-    def tail(self) -> Tail:
-        """What only the journal holds."""
-        return self._tail
 
     @property
     def spec(self) -> RunSpec:
@@ -237,10 +232,10 @@ def _do_all(work: Callable[[TileJob], None], jobs: Iterator[TileJob]) -> None:
 
 @cache
 def _decoding_threads() -> "tuple[ThreadPoolExecutor, int]":
-    """Threads beside the one that reads, and how many: one less than there are cores."""
+    """Threads beside the one that reads, and how many: one less than the usable cores, but one at least."""
     from concurrent.futures import ThreadPoolExecutor
 
-    n_threads = max(1, (os.cpu_count() or 1) - 1)
+    n_threads = max(1, usable_cores() - 1)
     return ThreadPoolExecutor(n_threads, thread_name_prefix="trajectory-decode"), n_threads
 
 
