@@ -7,7 +7,6 @@ import bisect
 import itertools
 import math
 import operator
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from . import naming
 from .bf16 import BFLOAT16
 from .errors import FrameError, LossyCastError, SpecError
+from .values import as_row
 
 Frame = Mapping[str, npt.NDArray[Any]]
 """Series name → one row, C-contiguous, little-endian, in the series' storage dtype."""
@@ -54,11 +54,24 @@ def storage_dtype(dtype_name: str) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Series:
-    """One named array recorded along steps.
+    """One array recorded along steps: a declaration, which a run gives a name.
 
-    shape: of one step, () for a scalar. dtype: a name in `DTYPES`. dims: one name an axis (default: made from the
-    series' name). steps: None records at every step, an int n at every n-th step from 0, a range or a sequence of
-    ints at just those steps.
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of one step's row, () for a scalar.
+    dtype : str
+        "bfloat16", "float16", "float32", "float64", "bool", or an int's, such as "int64" or "uint8".
+    dims : tuple of str, optional
+        A name for each axis of `shape`; made from the series' name unless given.
+    steps : int, range or sequence of int, optional
+        At which steps it is recorded: every n-th from 0 for an int n, just those of a range or a sequence, every step
+        unless given.
+
+    Raises
+    ------
+    SpecError
+        The declaration is none that can be recorded.
     """
 
     shape: tuple[int, ...]
@@ -255,10 +268,26 @@ class RunSpec:
         return {name: series for name, series in self.series.items() if series.is_due(step)}
 
     def frame(self, step: int, values: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """Check one step's values against the declaration and return them as rows of storage dtype.
+        """Check one step's values against the declaration.
 
-        Rows may alias `values`. Raises FrameError on a missing, unknown or undue series or a wrong shape, and
-        LossyCastError where bits would change.
+        Parameters
+        ----------
+        step : int
+            The step that they are of.
+        values : mapping of str to array_like
+            One value for each series that is due; what it can be is said at `Sink.append`.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The rows in storage dtype, in declared order. They may share memory with `values`.
+
+        Raises
+        ------
+        FrameError
+            A series is missing, unknown or not due, or its value is no array of its shape.
+        LossyCastError
+            Bits would change.
         """
         due = self.due(step)
         if values.keys() != due.keys():
@@ -268,7 +297,13 @@ class RunSpec:
                 if name not in due:
                     raise FrameError(f"step {step}: series {name!r} is not declared for this step")
             raise FrameError(f"step {step}: series {_names(due.keys() - values.keys())} missing from the frame")
-        return {name: _row(step, name, series, values[name]) for name, series in due.items()}
+        rows = {}
+        for name, series in due.items():
+            try:
+                rows[name] = as_row(values[name], series.shape, series.logical_dtype)
+            except (FrameError, LossyCastError) as error:
+                raise type(error)(f"step {step}, series {name!r}: {error}") from error.__cause__
+        return rows
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it."""
@@ -306,62 +341,3 @@ def _unfit(name: object) -> SpecError:
 
 def _names(names: Any) -> str:
     return ", ".join(repr(name) for name in sorted(names))
-
-
-def _row(step: int, name: str, series: Series, value: Any) -> npt.NDArray[Any]:
-    where = f"step {step}, series {name!r}"
-    if isinstance(value, (bool, int, float)):
-        array = _scalar(where, series, value)
-    else:
-        array = _cast(where, series, as_numpy(value))
-    if array.shape != series.shape:
-        raise FrameError(f"{where}: found shape {array.shape}, expected {series.shape}")
-    return np.ascontiguousarray(array).reshape(series.shape)  # numpy makes a scalar one-dimensional
-
-
-def _scalar(where: str, series: Series, value: bool | int | float) -> npt.NDArray[Any]:
-    """A Python number has no dtype of its own, so it takes the series', as in numpy: rounded, never wrapped."""
-    dtype = series.logical_dtype
-    fits = dtype.kind == "b" if isinstance(value, bool) else dtype.kind in "iu" if isinstance(value, int) else False
-    if not (fits or (dtype.kind not in "biu" and not isinstance(value, bool))):
-        raise LossyCastError(f"{where}: a Python {type(value).__name__} would change as {series.dtype}")
-    try:
-        with np.errstate(over="ignore"):
-            array = np.asarray(value).astype(dtype) if dtype.kind not in "iu" else np.asarray(value, dtype=dtype)
-    except OverflowError as error:
-        raise LossyCastError(f"{where}: {value} does not fit in {series.dtype}") from error
-    if dtype.kind not in "biu" and math.isfinite(value) and not np.isfinite(array.astype(np.float64)):
-        raise LossyCastError(f"{where}: {value} does not fit in {series.dtype}")
-    return array.view(series.storage_dtype)
-
-
-def _cast(where: str, series: Series, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if array.dtype == series.logical_dtype or array.dtype == series.storage_dtype:
-        # ascontiguousarray first: a transposed view cannot be reinterpreted.
-        return np.ascontiguousarray(array).reshape(array.shape).view(series.storage_dtype)
-    exact = (
-        array.dtype == BFLOAT16 and series.dtype in ("float32", "float64")
-        if BFLOAT16 in (array.dtype, series.logical_dtype)
-        else np.can_cast(array.dtype, series.storage_dtype, "safe")
-    )
-    if not exact:
-        raise LossyCastError(
-            f"{where}: {array.dtype} would lose bits as {series.dtype}; cast it yourself first if that is intended"
-        )
-    return array.astype(series.storage_dtype)
-
-
-def as_numpy(value: Any) -> npt.NDArray[Any]:
-    """`value` as a numpy array, torch's bfloat16 as ml_dtypes'; no copy where it is already on the CPU."""
-    torch = sys.modules.get("torch")  # whoever passes a tensor has imported torch; this package never does
-    if torch is not None and isinstance(value, torch.Tensor):
-        tensor = value.detach().cpu()
-        if tensor.dtype == torch.bfloat16:
-            bits: npt.NDArray[Any] = tensor.contiguous().view(torch.int16).numpy()
-            return bits.view(BFLOAT16)
-        result: npt.NDArray[Any] = tensor.numpy()
-        return result
-    array = np.asarray(value)
-    if array.dtype == object:
-        raise FrameError(f"a value of type {type(value).__name__} is not an array")
-    return array

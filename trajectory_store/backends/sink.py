@@ -21,9 +21,28 @@ class Sink(Protocol):
         """The step that `append` expects; None once every declared step is there."""
 
     def append(self, step: int, /, **values: Any) -> None:
-        """Record one frame: a value for each series that is due at `step`.
+        """Record one frame.
 
-        Values are numpy arrays, torch tensors or, for scalars, Python numbers; they may be reused when this returns.
+        Parameters
+        ----------
+        step : int
+            The step, which is `next_step`.
+        **values : array_like
+            One value for each series that is due at `step`, of the series' shape: a numpy array, a torch tensor on any
+            device, a Python number, lists of them, or whatever `numpy.asarray` makes an array of. Arrays are taken bit
+            for bit, uint16 as bfloat16's patterns too; one of another dtype is cast if that dtype's every number is one
+            of the series'. Python's floats are rounded to the series' dtype, its ints are not. The values' memory may
+            be used again when this returns.
+
+        Raises
+        ------
+        StepOrderError
+            Another step is the next one.
+        FrameError
+            A series is missing, unknown or not due, or its value is no array of its shape; of a sparse tensor, a DTensor,
+            a masked array and the like it says what to pass instead.
+        LossyCastError
+            Bits of a value would change.
         """
 
     def flush(self) -> int | None:

@@ -15,7 +15,8 @@ from .. import files
 from ..checksum import file_crc32
 from ..codec import zstd
 from ..errors import DamageError, FrameError, SpecError
-from ..spec import DTYPES, MAX_AXES, as_numpy, check_name, dtype_name, storage_dtype
+from ..spec import DTYPES, MAX_AXES, check_name, dtype_name, storage_dtype
+from ..values import as_numpy
 from .zarr_json import zarr_array
 
 STATIC_FOLDER = "static"
