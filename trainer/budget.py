@@ -3,7 +3,6 @@
 Law: only an estimate that would surely not fit refuses a run; every figure says what it counts.
 """
 
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trajectory_store as ts
+from trajectory_store.blocks.layout import block_steps_for
 from trajectory_store.errors import StorageError, UsageError
+from trajectory_store.sizes import format_bytes
 
 from .config import Config
 
@@ -20,8 +21,6 @@ from .config import Config
 _MOVING_STEPS = 256
 _RATIOS = {"W": (5.5, 40.0), "m": (4.5, 8.0), "v": (5.5, 15.0), "g": (2.5, 2.5)}
 _TRAINING_BYTES_PER_LOGIT = 16  # peak over a step, measured at 13 on the CPU with batches of 8 and 32
-_BLOCK_STEPS, _LEAST_BLOCK_STEPS = 256, 32  # of the store, which also bounds a block's bytes
-_BLOCK_BYTES, _LARGEST_BLOCK_BYTES = 128 << 20, 512 << 20
 _JOURNAL_BLOCKS = 2  # one being filled and one being encoded
 _BLOCKS_IN_MEMORY = 3  # one being filled, one being encoded, its chunks
 _BASE_BYTES = 400_000_000  # Python, torch and the tokenizer
@@ -44,18 +43,20 @@ class Budget:
 
     def lines(self) -> list[str]:
         """The budget as it is printed."""
-        memory = f"{human(self.free_memory_bytes)} available" if self.free_memory_bytes is not None else "not known"
+        memory = (
+            f"{format_bytes(self.free_memory_bytes)} available" if self.free_memory_bytes is not None else "not known"
+        )
         ratio = f" (1/{self.raw_bytes / self.disk_bytes:.0f} of it)" if self.raw_bytes > self.disk_bytes > 0 else ""
         return [
             "This run needs:",
-            f"  a step      {human(self.frame_bytes)}",
-            f"  all, raw    {human(self.raw_bytes)}",
-            f"  on disk     about {human(self.disk_bytes)}{ratio}",
-            *([f"  journal     {human(self.journal_bytes)} while recording"] if self.journal_bytes else []),
-            f"  checkpoints {self.checkpoint_count} × {human(self.checkpoint_bytes)}",
-            *([f"  export      {human(self.export_bytes)}"] if self.export_bytes else []),
-            f"  free disk   {human(self.free_disk_bytes)}",
-            f"  memory      about {human(self.memory_bytes)} ({memory})",
+            f"  a step      {format_bytes(self.frame_bytes)}",
+            f"  all, raw    {format_bytes(self.raw_bytes)}",
+            f"  on disk     about {format_bytes(self.disk_bytes)}{ratio}",
+            *([f"  journal     {format_bytes(self.journal_bytes)} while recording"] if self.journal_bytes else []),
+            f"  checkpoints {self.checkpoint_count} × {format_bytes(self.checkpoint_bytes)}",
+            *([f"  export      {format_bytes(self.export_bytes)}"] if self.export_bytes else []),
+            f"  free disk   {format_bytes(self.free_disk_bytes)}",
+            f"  memory      about {format_bytes(self.memory_bytes)} ({memory})",
         ]
 
     def require_room(self, folder: Path) -> None:
@@ -63,13 +64,13 @@ class Budget:
         disk = self.disk_bytes + self.journal_bytes + self.checkpoint_count * self.checkpoint_bytes + self.export_bytes
         if disk > self.free_disk_bytes:
             raise StorageError(
-                f"{folder}: the run needs about {human(disk)} on disk and {human(self.free_disk_bytes)} are free;"
-                " make room, choose another place, or take fewer steps"
+                f"{folder}: the run needs about {format_bytes(disk)} on disk and {format_bytes(self.free_disk_bytes)}"
+                " are free; make room, choose another place, or take fewer steps"
             )
         if self.free_memory_bytes is not None and self.memory_bytes > self.free_memory_bytes:
             raise UsageError(
-                f"the run needs about {human(self.memory_bytes)} of memory and {human(self.free_memory_bytes)} are"
-                " available; use a smaller batch_size"
+                f"the run needs about {format_bytes(self.memory_bytes)} of memory and"
+                f" {format_bytes(self.free_memory_bytes)} are available; use a smaller batch_size"
             )
 
 
@@ -90,8 +91,7 @@ def estimate(
     disk_bytes = raw_bytes if backend == "memmap" else sum(_stored(name, size, frames) for name, size in rows.items())
     frame_bytes = sum(rows.values())
     logits = config.batch_size * config.seq_len * config.vocab_size
-    wide_bytes = min(_LEAST_BLOCK_STEPS * frame_bytes, _LARGEST_BLOCK_BYTES)
-    block_bytes = min(_BLOCK_STEPS * frame_bytes, max(_BLOCK_BYTES, wide_bytes))
+    block_bytes = block_steps_for(list(series.values())) * frame_bytes
     memory_bytes = _BASE_BYTES + _BLOCKS_IN_MEMORY * block_bytes
     if device != "cuda":  # there the step's own memory is the device's
         memory_bytes += _TRAINING_BYTES_PER_LOGIT * logits
@@ -107,12 +107,6 @@ def estimate(
         free_disk_bytes=_free_disk(folder),
         free_memory_bytes=_free_memory(),
     )
-
-
-def human(size: int) -> str:
-    """Bytes in powers of a thousand, three digits: `473 kB`, `4.74 GB`."""
-    power = min(int(math.log10(max(size, 1)) // 3), 5)
-    return f"{size / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
 
 
 def _stored(name: str, row_bytes: int, frames: int) -> int:

@@ -4,9 +4,7 @@
 can be resumed. Whatever needs torch is imported by the command that uses it, so that `--help` answers at once.
 """
 
-import json
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,56 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trajectory_store.commands import terminal
+from trajectory_store.commands.terminal import JSON, PATH
+
 if TYPE_CHECKING:
     from .config import Config
     from .verify import Reference
 
-PATH = click.Path(path_type=Path)
 
-
-class OneSentence(click.ClickException):
-    """An error of ours on its way to the terminal."""
-
-    exit_code = 2
-
-
-class Commands(click.Group):
-    """A group whose commands' errors are printed as one sentence."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; our errors become exit code 2, Ctrl-C 130."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(128 + signal.SIGINT)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            from trajectory_store.errors import TrajectoryError
-
-            if isinstance(error, TrajectoryError):
-                raise OneSentence(str(error)) from error
-            raise
-
-
-def _say_version(ctx: click.Context, _option: click.Parameter, is_asked: bool) -> None:
-    if is_asked and not ctx.resilient_parsing:
-        import trajectory_store
-
-        click.echo(f"{ctx.info_name}, version {trajectory_store.__version__}")
-        ctx.exit()
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_say_version,
-    help="Show the version and exit.",
-)
+@click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@terminal.VERSION
 def main() -> None:
     """Train the notebook's tiny language model and record its token embeddings at every step."""
 
@@ -112,13 +70,13 @@ def prepare(
         fineweb=fineweb,
         vocab_size=vocab_size,
         overwrite=overwrite,
-        report=click.echo,
+        report=terminal.echo,
     )
-    click.echo(f"Tokenizer: {provenance['vocab_size']:,} entries; the corpus is {provenance['tokens']:,} tokens")
-    click.echo(f"Dead tokens: {provenance['dead_tokens']:,}, live tokens: {provenance['live_tokens']:,}")
+    terminal.echo(f"Tokenizer: {provenance['vocab_size']:,} entries; the corpus is {provenance['tokens']:,} tokens")
+    terminal.echo(f"Dead tokens: {provenance['dead_tokens']:,}, live tokens: {provenance['live_tokens']:,}")
     for script, count in provenance["demographics"].items():
-        click.echo(f"  {script:<12}{count['entries']:>7,} entries {count['dead']:>7,} dead")
-    click.echo(f"Saved {data}")
+        terminal.echo(f"  {script:<12}{count['entries']:>7,} entries {count['dead']:>7,} dead")
+    terminal.echo(f"Saved {data}")
 
 
 @main.command()
@@ -154,8 +112,6 @@ def run(
     allow_different_environment: bool,
 ) -> None:
     """Train and record every step into OUT."""
-    from tqdm import tqdm
-
     from trajectory_store.errors import StorageError
 
     from . import output, presets
@@ -180,7 +136,7 @@ def run(
     device = choose_device(config.device)
     use_threads(config.num_threads)
     training_data = load_data(data, config)
-    folder = RunFolder(config, training_data, device, options, tqdm.write)
+    folder = RunFolder(config, training_data, device, options, _write_above_bar)
     folder.print_plan(training_data)
     if not resume:
         folder.require_room()
@@ -190,12 +146,24 @@ def run(
     except StorageError as error:
         if not folder.is_begun:
             raise
+        sentence = terminal.OneSentence(str(error))
+        sentence.show()
         stopped = f"Stopped at step {folder.state.step}; what was recorded stays. Then go on with:"
-        raise OneSentence(f"{error}\n\n{stopped}\n  {_resume_command()}") from error
+        terminal.echo("", stopped, f"  {_resume_command()}", err=True)
+        sys.exit(sentence.exit_code)
     if not is_complete and interruption.signal_number is not None:
-        click.echo(f"\nStopped after step {folder.state.step}; every step until then is recorded. Go on with:")
-        click.echo(f"  {_resume_command()}")
+        stopped = f"Stopped after step {folder.state.step}; every step until then is recorded. Go on with:"
+        terminal.echo("", stopped, f"  {_resume_command()}")
         sys.exit(128 + interruption.signal_number)
+
+
+def _write_above_bar(text: str) -> None:
+    """Print lines where they do not cut through a bar, as `terminal.echo` would."""
+    from tqdm import tqdm
+
+    from trajectory_store.plain_text import printable
+
+    tqdm.write("\n".join(map(printable, text.split("\n"))))
 
 
 def _resume_command() -> str:
@@ -211,7 +179,7 @@ def _resume_command() -> str:
 @click.option("--steps", type=click.IntRange(min=1), help="Default: 1,000, or as many as the reference has.")
 @_configuration_options
 @click.option("--self-test", is_flag=True, help="First see whether this machine repeats its own bits.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@JSON
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -240,12 +208,15 @@ def verify(
     if self_test and not verification.is_deterministic(config, training_data, device):
         raise UsageError(f"two trainings differ on this {device}, so no comparison would mean anything")
     if not as_json:
-        click.echo(f"VERIFICATION: comparing {config.total_steps + 1:,} steps with {reference}")
+        terminal.echo(f"VERIFICATION: comparing {config.total_steps + 1:,} steps with {reference}")
         for line in verification.environment_differences(recorded, config, training_data, device):
-            click.echo(f"  the environment differs: {line}")
+            terminal.echo(f"  the environment differs: {line}")
     found = verification.verify(config, training_data, device, recorded)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
-    ctx.exit(0 if found.identical else 1)
+    if as_json:
+        terminal.echo_json(found.to_json())
+    else:
+        terminal.echo(*found.lines())
+    ctx.exit(0 if found.identical else terminal.EXIT_DIFFERENT)
 
 
 def _verified_config(reference: "Reference", preset: str | None) -> "Config":
@@ -262,16 +233,16 @@ def _verified_config(reference: "Reference", preset: str | None) -> "Config":
 
 
 @main.command("presets")
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@JSON
 def list_presets(as_json: bool) -> None:
     """List the presets and their values."""
     from .presets import PRESETS
 
     values = {name: config.to_json() for name, config in PRESETS.items()}
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        terminal.echo_json(values)
         return
     for name, config in values.items():
-        click.echo(name)
+        terminal.echo(name)
         for key, value in config.items():
-            click.echo(f"  {key} = {','.join(map(str, value)) if isinstance(value, list) else value}")
+            terminal.echo(f"  {key} = {','.join(map(str, value)) if isinstance(value, list) else value}")

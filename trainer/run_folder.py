@@ -4,9 +4,8 @@ Law: `output.check_out` has passed before any of this begins. Every step taken i
 checkpoint is written, so a checkpoint of step k implies that the recording has step k.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,26 @@ from tqdm import tqdm
 
 import trajectory_store as ts
 from trajectory_store import conventions, files
-from trajectory_store.errors import (
-    MalformedFileError,
-    StepNotRecordedError,
-    UsageError,
-)
+from trajectory_store.commands import terminal
+from trajectory_store.sizes import format_bytes
 
 from . import budget, checkpoint
 from .batches import Batches
 from .capture import capture_on
 from .config import Config, rolling_interval
 from .data import TrainingData
-from .fingerprint import differences, take_fingerprint
+from .fingerprint import take_fingerprint
 from .loop import train
 from .metadata import write_metadata
-from .output import Options, leftovers
+from .output import Options
+from .plan import plan_lines
 from .recorder import NoRecording, Recorder, Sink
+from .removal import remove_leftovers, remove_replaced
+from .resume import Resume
 from .rows import captured_tokens, declared_series, token_text
 from .state import TrainingState, fresh
 
 Report = Callable[[str], None]
-
-# What may differ between a run and its resume: these leave every recorded bit alone. The device and the threads that
-# were resolved are compared as part of the fingerprint.
-_FREE_KEYS = {"experiment", "checkpoint_steps", "checkpoint_every", "device", "num_threads"}
 
 
 class RunFolder:
@@ -70,6 +65,27 @@ class RunFolder:
         """Whether the folder holds this run, and not one that it was to replace: a resume goes on with it."""
         return self._is_open or (self._options.is_recorded and not self._options.overwrite)
 
+    def print_plan(self, data: TrainingData) -> None:
+        """Say, as the notebook does, what is about to be trained, on what."""
+        optimizer = self._about[conventions.FINGERPRINT]["bits"]["optimizer"]
+        for line in plan_lines(self._config, data, self.state, self._batches, optimizer=optimizer):
+            self._report(line)
+
+    def require_room(self) -> None:
+        """Print what the run will need, and raise where there is no room for it."""
+        needs = budget.estimate(
+            self._config,
+            self._series,
+            self._options.out,
+            backend=self._options.backend,
+            device=self.state.device,
+            checkpoint_bytes=checkpoint.estimated_bytes(self.state),
+            with_export=self._options.export,
+        )
+        for line in needs.lines():
+            self._report(line)
+        needs.require_room(self._options.out)
+
     def record(self, should_stop: Callable[[], bool]) -> bool:
         """Train and record to the end, or until `should_stop`; returns whether the run is complete."""
         options, config = self._options, self._config
@@ -78,15 +94,15 @@ class RunFolder:
         with Recorder(self._capture, sink) as recorder:
             self._is_open = True
             if self._is_new:
-                self._remove_replaced()
-            self._clear_partial_files()
+                remove_replaced(options)
+            remove_leftovers(options)
             files.make_folders(options.checkpoints)
             if self._checkpointed_step < 0:  # no checkpoint to go on from, so step 0 itself is to be recorded
                 recorder.take(state)
                 self._checkpoint_where_due(recorder)
             self._report(f"\nStarting training for {config.total_steps} steps...")
             self._report(f"Checkpoints at: {list(config.checkpoint_steps)}")
-            with self._progress() as progress:
+            with tqdm(total=config.total_steps, initial=state.step, desc="Training", disable=None) as progress:
 
                 def on_step(_state: TrainingState) -> bool:
                     recorder.take(state)
@@ -106,44 +122,6 @@ class RunFolder:
         self._finish()
         return True
 
-    def print_plan(self, data: TrainingData) -> None:
-        """Say, as the notebook does, what is about to be trained, on what."""
-        config, state = self._config, self.state
-        weight = state.model.embedding.weight
-        implementation = self._about["fingerprint"]["bits"]["optimizer"]
-        for line in (
-            f"Using device: {state.device}",
-            f"Random seed set to {config.random_seed}",
-            f"Loaded tokenizer with vocab size {config.vocab_size}",
-            f"Dead tokens: {self._masks.dead_count}",
-            f"Live tokens: {config.vocab_size - self._masks.dead_count}",
-            f"Dataset: {self._batches.sequence_count} sequences of length {config.seq_len}",
-            f"Total tokens: {self._batches.sequence_count * config.seq_len:,}",
-            f"Model parameters: {sum(p.numel() for p in state.model.parameters()):,}",
-            f"Embedding shape: {weight.shape}",
-            f"Optimizer: {implementation}",
-            f"  lr={config.learning_rate}, weight_decay={config.weight_decay}",
-            f"  betas=({config.beta1}, {config.beta2}), eps={config.epsilon}",
-        ):
-            self._report(line)
-        if data.misplaced_count:
-            self._report(f"Note: {data.misplaced_count} of the dead tokens do occur in the corpus")
-
-    def require_room(self) -> None:
-        """Print what the run will need, and raise where there is no room for it."""
-        needs = budget.estimate(
-            self._config,
-            self._series,
-            self._options.out,
-            backend=self._options.backend,
-            device=self.state.device,
-            checkpoint_bytes=checkpoint.estimated_bytes(self.state),
-            with_export=self._options.export,
-        )
-        for line in needs.lines():
-            self._report(line)
-        needs.require_room(self._options.out)
-
     def _begin(self) -> Sink:
         options = self._options
         files.make_folders(options.out)
@@ -162,71 +140,14 @@ class RunFolder:
         )
 
     def _resume(self) -> Sink:
-        """Restore the newest checkpoint that is sound and that the recording reaches; return the sink after it."""
         options = self._options
         if options.capture and not options.is_recorded:
             self._report(f"{options.out} holds nothing yet: starting at step 0")
             return self._begin()
-        if options.capture:
-            with ts.open(options.trajectory) as recorded:
-                self._require_same_run(recorded.attrs)
-                self._is_new = len(recorded.steps) == 0
-        if self._is_new:
-            self._report(f"{options.out} holds no step yet: starting at step 0")
-            return self._sink_after(-1)
-        for file in reversed(checkpoint.checkpoints(options.checkpoints)):
-            try:
-                self._restore(file)
-                sink = self._sink_after(file.step)
-            except (MalformedFileError, StepNotRecordedError) as error:
-                self._report(f"Passing over {file.path.name}: {error}")
-                self.state = fresh(self._config, self.state.device)
-                continue
-            self._checkpointed_step = file.step
-            self._report(f"Resuming after step {file.step}, from {file.path}")
-            return sink
-        sink = self._sink_after(-1)
-        self._report("No usable checkpoint: starting again at step 0, comparing with what is recorded")
-        return sink
-
-    def _restore(self, file: checkpoint.CheckpointFile) -> None:
-        content = checkpoint.read_checkpoint(file.path)
-        if content["step"] != file.step or (self._options.capture and self._differing_keys(content["about"])):
-            raise MalformedFileError(f"{file.path}: it belongs to another run")
-        if not self._options.capture:  # there is no recording that says what run this is
-            self._require_same_run(content["about"])
-        checkpoint.restore(self.state, content, file.path)
-
-    def _sink_after(self, step: int) -> Sink:
-        if not self._options.capture:
-            return NoRecording()
-        sink = ts.resume(self._options.trajectory, from_step=step, durability=self._options.durability)
-        if sink.recovery.dropped_bytes:
-            self._report(f"{self._options.trajectory}: {sink.recovery}")
-        return sink
-
-    def _require_same_run(self, recorded: Mapping[str, Any]) -> None:
-        """Raise unless this configuration and environment are those the run was begun with."""
-        out = self._options.out
-        if keys := self._differing_keys(recorded):
-            was, now = recorded.get("config", {}), self._about["config"]
-            listed = ", ".join(f"{key} was {was.get(key)} and is {now[key]}" for key in keys)
-            raise UsageError(f"{out}: this run was begun with another configuration: {listed}")
-        differing = differences(recorded.get("fingerprint", {}), self._about["fingerprint"])
-        if not differing:
-            return
-        self._report("The environment differs from the one this run was begun in:")
-        for line in differing:
-            self._report(f"  {line}")
-        if not self._options.allow_different_environment:
-            raise UsageError(
-                f"{out}: the environment differs ({len(differing)} values), so the steps to come may not be the bits"
-                " of an uninterrupted run; go on all the same with --allow-different-environment"
-            )
-
-    def _differing_keys(self, recorded: Mapping[str, Any]) -> list[str]:
-        was, now = recorded.get("config", {}), self._about["config"]
-        return [key for key in now if key not in _FREE_KEYS and was.get(key) != now[key]]
+        resumed = Resume(options, self._config, self._about, self._report).newest(self.state)
+        self.state, self._checkpointed_step = resumed.state, resumed.checkpointed_step
+        self._is_new = resumed.is_new
+        return resumed.sink
 
     def _static(self) -> dict[str, Any]:
         static = {conventions.DEAD_MASK: self._masks.dead_mask, conventions.DEAD_INDICES: self._masks.dead_indices}
@@ -254,7 +175,11 @@ class RunFolder:
     def _finish(self) -> None:
         options, state = self._options, self.state
         if options.export:
-            self._export()
+            with terminal.progress("Exporting") as progress:
+                # Over what a kill during the end of an earlier attempt may have left.
+                ts.export_safetensors(
+                    options.trajectory, options.exported, dtype="uint16", overwrite=True, progress=progress
+                )
         write_metadata(
             options.metadata, self._config, state, self._series, dead_count=self._masks.dead_count, about=self._about
         )
@@ -262,49 +187,12 @@ class RunFolder:
         self._report(f"Completed {state.place.epoch} epochs")
         if options.capture:
             raw = sum(s.row_bytes * s.rows_before(self._config.total_steps + 1) for s in self._series.values())
-            stored = sum(path.stat().st_size for path in options.trajectory.rglob("*") if path.is_file())
+            stored = files.folder_bytes(options.trajectory)
             self._report(
-                f"Recorded {options.trajectory}: {budget.human(stored)} on disk for {budget.human(raw)} raw"
+                f"Recorded {options.trajectory}: {format_bytes(stored)} on disk for {format_bytes(raw)} raw"
                 f" ({raw / stored:.1f} : 1)"
             )
         if options.export:
             self._report(f"Saved trajectory data to {options.exported}")
-            self._report(f"File size: {budget.human(options.exported.stat().st_size)}")
+            self._report(f"File size: {format_bytes(options.exported.stat().st_size)}")
         self._report(f"Saved {options.metadata}")
-
-    def _export(self) -> None:
-        with tqdm(desc="Exporting", unit="B", unit_scale=True, disable=None) as progress:
-
-            def report(done: int, total: int) -> None:
-                progress.total = total
-                progress.update(done - progress.n)
-
-            # Over what a kill during the end of an earlier attempt may have left.
-            ts.export_safetensors(
-                self._options.trajectory, self._options.exported, dtype="uint16", overwrite=True, progress=report
-            )
-
-    def _remove_replaced(self) -> None:
-        """Remove the files of the run that this one replaces.
-
-        After its recording, never before: until that is gone an error leaves the old run whole. Before the first step,
-        also after a kill in between: a later resume would take the old run's checkpoints for this one's.
-        """
-        options = self._options
-        stale = [file.path for file in checkpoint.checkpoints(options.checkpoints)]
-        with files.storage_errors("replace", options.out):
-            for path in (*stale, *(path for path in (options.metadata, options.exported) if path.is_file())):
-                files.disk.unlink(path)
-            if stale:  # without it: they may come back after power loss
-                files.disk.sync_folder(options.checkpoints)
-
-    def _clear_partial_files(self) -> None:
-        """Remove what a killed process was writing or replacing; the recording's lock is held, so nobody else is."""
-        for path in leftovers(self._options):
-            with files.storage_errors("remove", path):
-                (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
-
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator["tqdm[Any]"]:
-        with tqdm(total=self._config.total_steps, initial=self.state.step, desc="Training", disable=None) as progress:
-            yield progress

@@ -1,10 +1,5 @@
 """Sizes in bytes, as people read them."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 def format_bytes(n_bytes: float) -> str:
     """A size as people read it, in powers of 1,000."""
