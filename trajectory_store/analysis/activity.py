@@ -1,6 +1,5 @@
 """How much of the whole system moves at each step, in the weights' own unit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -9,8 +8,9 @@ import numpy.typing as npt
 
 from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile, sums_by
+from .row_sums import RowSums
+from .scanning import Extent, Needs, ScanOptions, scan_one
+from .slab import Slab, sums_by
 
 
 @dataclass(frozen=True)
@@ -44,34 +44,24 @@ class SystemActivity:
 
     needs = Needs("activity")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 5): movers, Σ‖v‖₁, Σ‖v‖₂, Σe, Σe²."""
-        changes, (n, k, _) = tile.changes, tile.shape
-        if not len(changes.row):
+        changes, (n, k, _) = slab.changes, slab.shape
+        if not len(changes.owner):
             return None
         l1, square = changes.sums(np.abs(changes.move)), changes.sums(changes.move**2)
         energy = 0.5 * square
-        row = changes.rows // k
+        row = changes.movers // k
         sums = [sums_by(row, weights, n) for weights in (l1, np.sqrt(square), energy, energy**2)]
-        return np.stack([np.count_nonzero(tile.moved, axis=1).astype(np.float64), *sums], axis=1)
+        return np.stack([np.count_nonzero(slab.moved, axis=1).astype(np.float64), *sums], axis=1)
 
-    def begin(self, extent: Extent) -> "_Sums":
-        return _Sums(extent)
+    def begin(self, extent: Extent) -> RowSums[Activity]:
+        return RowSums(extent, 5, _activity)
 
 
-class _Sums:
-    def __init__(self, extent: Extent) -> None:
-        self._steps = extent.steps
-        self._sums = np.zeros((len(extent.steps), 5))
-
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
-        del block
-        for place, sums in parts:
-            self._sums[place.rows] += sums
-
-    def result(self) -> Activity:
-        movers, l1, l2, energy, squares = self._sums[1:].T
-        spread = movers * squares
-        share = np.full(len(spread), np.nan)
-        np.divide(energy**2, spread, out=share, where=spread != 0)
-        return Activity(self._steps[1:], movers.astype(np.int64), l1.copy(), l2.copy(), energy.copy(), share)
+def _activity(extent: Extent, sums: npt.NDArray[np.float64]) -> Activity:
+    movers, l1, l2, energy, squares = sums[1:].T
+    spread = movers * squares
+    share = np.full(len(spread), np.nan)
+    np.divide(energy**2, spread, out=share, where=spread != 0)
+    return Activity(extent.steps[1:], movers.astype(np.int64), l1.copy(), l2.copy(), energy.copy(), share)

@@ -12,8 +12,8 @@ from ..errors import UsageError
 from ..options import takes
 from ..run import Run
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .slab import Slab, SlabPlace
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,13 @@ class AdamBooks:
         """The optimizer's two states beside the weights."""
         return Needs("adam accounting", series=(self.m, self.v))
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64]:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.float64]:
         """(rows, 5): equal, within one cell, largest error, Σ thrust, Σ move."""
-        result = np.zeros((len(tile.steps), 5))
-        for row, step in enumerate(tile.steps.tolist()):
-            before = tile.bits[row - 1] if row else tile.before
+        result = np.zeros((len(slab.steps), 5))
+        for row, step in enumerate(slab.steps.tolist()):
+            before = slab.bits[row - 1] if row else slab.before
             if before is not None and step > 0:
-                result[row] = self._of_step(step, before, tile.bits[row], tile.others, row)
+                result[row] = self._of_step(step, before, slab.bits[row], slab.others, row)
         return result
 
     def _of_step(
@@ -137,7 +137,7 @@ class _Books:
         self._extent = extent
         self._columns = np.zeros((len(extent.steps), 5))
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, npt.NDArray[np.float64]]]) -> None:
         del block
         largest = 2
         for place, part in parts:

@@ -1,6 +1,5 @@
 """All tokens' moves in one line a step: how many rest, and how far they go on average."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -9,8 +8,9 @@ import numpy.typing as npt
 
 from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile, sums_by
+from .row_sums import RowSums
+from .scanning import Extent, Needs, ScanOptions, scan_one
+from .slab import Slab, sums_by
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,20 @@ class MoveAggregates:
 
     needs = Needs("aggregates")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 5): tokens not frozen, tokens beyond one ULP, Σ‖ΔW′‖₁, Σ‖ΔW′‖₂, Σ‖ΔW′‖∞."""
-        if not len(tile.changes.row):
+        if not len(slab.changes.owner):
             return None
-        n, k, _ = tile.shape
-        norms, row = tile.norms, tile.changes.rows // k
+        n, k, _ = slab.shape
+        norms, row = slab.norms, slab.changes.movers // k
         # Not "> 0": a token that is not finite is neither frozen nor within one.
         columns = [norms.l1 != 0, ~(norms.linf <= 1), norms.l1, norms.l2, norms.linf]
         return np.stack([sums_by(row, column, n) for column in columns], axis=1)
 
-    def begin(self, extent: Extent) -> "_Means":
-        return _Means(extent)
+    def begin(self, extent: Extent) -> RowSums[Aggregates]:
+        return RowSums(extent, 5, _aggregates)
 
 
-class _Means:
-    def __init__(self, extent: Extent) -> None:
-        self._extent = extent
-        self._sums = np.zeros((len(extent.steps), 5))
-
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
-        del block
-        for place, sums in parts:
-            self._sums[place.rows] += sums
-
-    def result(self) -> Aggregates:
-        moving, beyond, l1, l2, linf = self._sums[1:].T / max(self._extent.n_tokens, 1)
-        return Aggregates(self._extent.steps[1:], 1 - moving, 1 - beyond, l1.copy(), l2.copy(), linf.copy())
+def _aggregates(extent: Extent, sums: npt.NDArray[np.float64]) -> Aggregates:
+    moving, beyond, l1, l2, linf = sums[1:].T / max(extent.n_tokens, 1)
+    return Aggregates(extent.steps[1:], 1 - moving, 1 - beyond, l1.copy(), l2.copy(), linf.copy())

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from ..options import takes
 from .arrays import Recorded
 from .cloud import cosine, lengths
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile, sums_by
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .slab import Slab, SlabPlace, sums_by
 
 Cosines = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 """(row of the series, cosine) of each token that has one."""
@@ -80,12 +80,12 @@ class BulkCorrelation:
 
     needs = Needs("bulk correlation")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """Σ ΔW over the tokens, (rows, dim)."""
-        changes, (n, k, dim) = tile.changes, tile.shape
-        if not len(changes.row):
+        changes, (n, k, dim) = slab.changes, slab.shape
+        if not len(changes.owner):
             return None
-        at = changes.row // k * dim + changes.column
+        at = changes.owner // k * dim + changes.column
         return sums_by(at, changes.move, n * dim).reshape(n, dim)
 
     def begin(self, extent: Extent) -> "_Bulk":
@@ -97,7 +97,7 @@ class _Bulk:
         self._extent = extent
         self._alignments = _Alignments(extent, first_row=1)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, npt.NDArray[np.float64]]]) -> None:
         total = np.zeros((len(block.steps), self._extent.dim))
         first = block.rows.start
         for place, sums in parts:
@@ -115,19 +115,19 @@ class _AlongCentre:
     first_row: int
     centre_move: npt.NDArray[np.float64]
 
-    def __call__(self, tile: Tile) -> Cosines:
-        changes, k = tile.changes, tile.shape[1]
-        move = self.centre_move[tile.rows.start - self.first_row : tile.rows.stop - self.first_row]
-        along = changes.sums(changes.move * move[changes.row // k, changes.column])
-        row = changes.rows // k
+    def __call__(self, slab: Slab) -> Cosines:
+        changes, k = slab.changes, slab.shape[1]
+        move = self.centre_move[slab.rows.start - self.first_row : slab.rows.stop - self.first_row]
+        along = changes.sums(changes.move * move[changes.owner // k, changes.column])
+        row = changes.movers // k
         product = np.sqrt(changes.sums(changes.move**2)) * lengths(move)[row]
         cosines = np.full(len(row), np.nan)
         np.divide(along, product, out=cosines, where=product > 0)
-        return row + tile.rows.start, cosines
+        return row + slab.rows.start, cosines
 
 
 @dataclass(frozen=True)
-class _Moves:
+class _SlabCosines:
     """What a slab says about successive moves: the cosines within it, and its first and last row's moves."""
 
     cosines: Cosines
@@ -141,21 +141,21 @@ class VelocityCosine:
 
     needs = Needs("velocity")
 
-    def of_tile(self, tile: Tile) -> _Moves | None:
-        changes, (n, k, dim) = tile.changes, tile.shape
-        if not len(changes.row):
+    def of_tile(self, slab: Slab) -> _SlabCosines | None:
+        changes, (n, k, dim) = slab.changes, slab.shape
+        if not len(changes.owner):
             return None
         # One dense vector for each row × token that moved; the others point to a last one of zeros.
-        vectors = np.zeros((len(changes.rows) + 1, dim))
-        n_entries = np.diff(np.append(changes.starts, len(changes.row)))
-        vectors[np.repeat(np.arange(len(changes.rows)), n_entries), changes.column] = changes.move
-        vector_of = np.full(n * k, len(changes.rows))
-        vector_of[changes.rows] = np.arange(len(changes.rows))
-        both = changes.rows[k <= changes.rows]
-        both = both[vector_of[both - k] < len(changes.rows)]
+        vectors = np.zeros((len(changes.movers) + 1, dim))
+        n_entries = np.diff(np.append(changes.starts, len(changes.owner)))
+        vectors[np.repeat(np.arange(len(changes.movers)), n_entries), changes.column] = changes.move
+        vector_of = np.full(n * k, len(changes.movers))
+        vector_of[changes.movers] = np.arange(len(changes.movers))
+        both = changes.movers[k <= changes.movers]
+        both = both[vector_of[both - k] < len(changes.movers)]
         values = cosine(vectors[vector_of[both - k]], vectors[vector_of[both]])
-        cosines = both // k + tile.rows.start, values
-        return _Moves(cosines, vectors[vector_of[:k]], vectors[vector_of[-k:]])
+        cosines = both // k + slab.rows.start, values
+        return _SlabCosines(cosines, vectors[vector_of[:k]], vectors[vector_of[-k:]])
 
     def begin(self, extent: Extent) -> "_Successions":
         return _Successions(extent)
@@ -164,9 +164,9 @@ class VelocityCosine:
 class _Successions:
     def __init__(self, extent: Extent) -> None:
         self._alignments = _Alignments(extent, first_row=2)
-        self._last: dict[int, tuple[int, npt.NDArray[np.float64]]] = {}  # first token of a tile → (next row, moves)
+        self._last: dict[int, tuple[int, npt.NDArray[np.float64]]] = {}  # first token of a slab → (next row, moves)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, _Moves]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, _SlabCosines]]) -> None:
         del block
         found: list[Cosines] = []
         for place, moves in parts:

@@ -43,7 +43,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One analysis on offer: what to scan for, and the columns of what was found, its index first."""
 
     index: str
@@ -106,39 +106,41 @@ def _separation_columns(results: Sequence[Cloud]) -> Columns:
     }
 
 
-CATALOGUE: dict[str, Entry] = {
-    "freeze_onset": Entry("token", _only(FreezeOnset), lambda found: {"": found[0]}),
-    "cohort_onset": Entry("token", _only(lambda: FirstBelow(1.0)), lambda found: {"": found[0]}),
-    "stumbles": Entry(
+CATALOGUE: dict[str, CatalogueEntry] = {
+    "freeze_onset": CatalogueEntry("token", _only(FreezeOnset), lambda found: {"": found[0]}),
+    "cohort_onset": CatalogueEntry("token", _only(lambda: FirstBelow(1.0)), lambda found: {"": found[0]}),
+    "stumbles": CatalogueEntry(
         "token",
         lambda _run, _series, _scheme: [LastAbove(1.0), FreezeOnset()],
         lambda found: {"last_big": found[0], "last_any": found[1], "duration": found[1] - found[0]},
     ),
-    "lifecycles": Entry(
+    "lifecycles": CatalogueEntry(
         "token",
         _phases,
         lambda found: dict(zip(found[0].names[1:], found[0].lifecycles().last_steps.T, strict=True)),
     ),
-    "displacement": Entry("step", _only(DisplacementNorms), _displacement_columns),
-    "aggregates": Entry("step", _only(MoveAggregates), _own("frozen", "within_one", "l1", "l2", "linf")),
-    "stillness": Entry("step", _only(StillRuns), _own("movers")),
-    "phases": Entry("step", _phases, _phase_columns),
-    "reheating": Entry(
+    "displacement": CatalogueEntry("step", _only(DisplacementNorms), _displacement_columns),
+    "aggregates": CatalogueEntry("step", _only(MoveAggregates), _own("frozen", "within_one", "l1", "l2", "linf")),
+    "stillness": CatalogueEntry("step", _only(StillRuns), _own("movers")),
+    "phases": CatalogueEntry("step", _phases, _phase_columns),
+    "reheating": CatalogueEntry(
         "step", _phases, lambda found: _own("hotter", "colder", "same", "from_frozen")([found[0].reheating()])
     ),
-    "activity": Entry("step", _only(SystemActivity), _own("movers", "l1", "l2", "energy", "participation")),
-    "cloud": Entry("step", _only(CloudOf), _cloud_columns),
-    "separation": Entry("step", _separation, _separation_columns),
-    "unique_rows": Entry("step", _only(DistinctRows), _own("count")),
-    "bulk": Entry("step", _only(BulkCorrelation), _own("tokens", "mean", "median")),
-    "velocity": Entry("step", _only(VelocityCosine), _own("tokens", "mean", "median")),
-    "radial": Entry("step", _only(RadialMotion), _own("outward", "inward", "still", "share")),
-    "adam_accounting": Entry(
+    "activity": CatalogueEntry("step", _only(SystemActivity), _own("movers", "l1", "l2", "energy", "participation")),
+    "cloud": CatalogueEntry("step", _only(CloudOf), _cloud_columns),
+    "separation": CatalogueEntry("step", _separation, _separation_columns),
+    "unique_rows": CatalogueEntry("step", _only(DistinctRows), _own("count")),
+    "bulk": CatalogueEntry("step", _only(BulkCorrelation), _own("tokens", "mean", "median")),
+    "velocity": CatalogueEntry("step", _only(VelocityCosine), _own("tokens", "mean", "median")),
+    "radial": CatalogueEntry("step", _only(RadialMotion), _own("outward", "inward", "still", "share")),
+    "adam_accounting": CatalogueEntry(
         "step",
         lambda run, _series, _scheme: [books_of(run)],
         _own("equal", "within_one", "largest_error", "thrust", "move"),
     ),
-    "phase_space": Entry("step", lambda run, _series, _scheme: [updates_of(run)], _own("median", "beyond", "hopped")),
+    "phase_space": CatalogueEntry(
+        "step", lambda run, _series, _scheme: [updates_of(run)], _own("median", "beyond", "hopped")
+    ),
 }
 """All that need nothing but a run; `divergence`, which takes two, is beside them."""
 

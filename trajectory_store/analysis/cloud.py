@@ -12,8 +12,8 @@ from ..errors import SeriesNotFoundError, UsageError
 from ..options import takes
 from ..run import Run
 from .arrays import Recorded, as_series
-from .scanning import Block, Extent, Needs, ScanOptions, scan, scan_one
-from .tile import Tile
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan, scan_one
+from .slab import Slab, SlabPlace
 
 Mask = npt.NDArray[np.bool_]
 
@@ -158,15 +158,15 @@ class CloudOf:
     def __init__(self, tokens: Mask | None = None) -> None:
         self._tokens = None if tokens is None else np.asarray(tokens, dtype=bool)
 
-    def of_tile(self, tile: Tile) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]] | None:
+    def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]] | None:
         """Rows in which a chosen token moved, and Σ W over the chosen tokens in each; the others are as before."""
-        moved = self._chosen(tile.moved, tile)
+        moved = self._chosen(slab.moved, slab)
         changed = np.asarray(moved.any(axis=1), dtype=bool)
-        changed[0] |= tile.before is None
+        changed[0] |= slab.before is None
         rows = np.flatnonzero(changed)
         if not len(rows):
             return None
-        return rows, bf16.to_float64(self._chosen(tile.bits, tile)[rows]).sum(axis=1)
+        return rows, bf16.to_float64(self._chosen(slab.bits, slab)[rows]).sum(axis=1)
 
     def begin(self, extent: Extent) -> "_CloudSums":
         if self._tokens is not None and (self._tokens.shape != (extent.n_tokens,) or not self._tokens.any()):
@@ -175,8 +175,8 @@ class CloudOf:
             )
         return _CloudSums(extent, self._tokens)
 
-    def _chosen(self, array: npt.NDArray[Any], tile: Tile) -> npt.NDArray[Any]:
-        return array if self._tokens is None else array[:, self._tokens[tile.tokens]]
+    def _chosen(self, array: npt.NDArray[Any], slab: Slab) -> npt.NDArray[Any]:
+        return array if self._tokens is None else array[:, self._tokens[slab.tokens]]
 
 
 class _CloudSums:
@@ -188,7 +188,9 @@ class _CloudSums:
         self._last_sums: dict[int, npt.NDArray[np.float64]] = {}  # first token of a tile → its latest sum
 
     def update(
-        self, block: Block, parts: Sequence[tuple[Tile, tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]]]
+        self,
+        block: ScannedBlock,
+        parts: Sequence[tuple[SlabPlace, tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]]],
     ) -> None:
         n, first = len(block.steps), block.rows.start
         changed = np.zeros(n, dtype=bool)
@@ -237,11 +239,11 @@ class _Radii:
     centroid: npt.NDArray[np.float64]
     changed: npt.NDArray[np.bool_]
 
-    def __call__(self, tile: Tile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        within = slice(tile.rows.start - self.first_row, tile.rows.stop - self.first_row)
+    def __call__(self, slab: Slab) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        within = slice(slab.rows.start - self.first_row, slab.rows.stop - self.first_row)
         rows = np.flatnonzero(self.changed[within])
-        sums, largest = np.zeros(len(tile.steps)), np.zeros(len(tile.steps))
-        bits = tile.bits if self.tokens is None else tile.bits[:, self.tokens[tile.tokens]]
+        sums, largest = np.zeros(len(slab.steps)), np.zeros(len(slab.steps))
+        bits = slab.bits if self.tokens is None else slab.bits[:, self.tokens[slab.tokens]]
         if len(rows) and bits.shape[1]:
             offsets = bf16.to_float64(bits[rows])
             offsets -= self.centroid[within][rows, None]

@@ -1,6 +1,5 @@
 """How far two runs are apart, step by step."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -11,8 +10,9 @@ from .. import bf16
 from ..errors import UsageError
 from ..options import takes
 from .arrays import Recorded, as_series
-from .scanning import Block, Extent, Needs, ScanOptions, check_series, scan_one
-from .tile import Tile, sums_by
+from .row_sums import RowSums
+from .scanning import Extent, Needs, ScanOptions, check_series, scan_one
+from .slab import Slab, sums_by
 
 _OTHER = "the other run"
 
@@ -64,33 +64,21 @@ class Distance:
 
     needs = Needs("divergence", every_step=False)
 
-    def of_tile(self, tile: Tile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]] | None:
-        """Σ(A − B)² and the entries that differ, in each row."""
-        a, b = tile.bits.reshape(len(tile.bits), -1), tile.others[_OTHER].reshape(len(tile.bits), -1)
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
+        """(rows, 2): Σ(A − B)² and the entries that differ."""
+        a, b = slab.bits.reshape(len(slab.bits), -1), slab.others[_OTHER].reshape(len(slab.bits), -1)
         differs = a != b
         at = np.flatnonzero(differs)
         if not len(at):
             return None
         gap = bf16.to_float64(a.reshape(-1)[at]) - bf16.to_float64(b.reshape(-1)[at])
         squares = sums_by(at // a.shape[1], gap**2, len(a))
-        return squares, np.count_nonzero(differs, axis=1).astype(np.int64)
+        return np.stack([squares, np.count_nonzero(differs, axis=1)], axis=1)
 
-    def begin(self, extent: Extent) -> "_Distances":
-        return _Distances(extent)
+    def begin(self, extent: Extent) -> RowSums[Divergence]:
+        return RowSums(extent, 2, _divergence)
 
 
-class _Distances:
-    def __init__(self, extent: Extent) -> None:
-        self._steps = extent.steps
-        self._squares, self._differing = np.zeros(len(extent.steps)), np.zeros(len(extent.steps), dtype=np.int64)
-
-    def update(
-        self, block: Block, parts: Sequence[tuple[Tile, tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]]]
-    ) -> None:
-        del block
-        for place, (squares, differing) in parts:
-            self._squares[place.rows] += squares
-            self._differing[place.rows] += differing
-
-    def result(self) -> Divergence:
-        return Divergence(self._steps, np.sqrt(self._squares), self._differing)
+def _divergence(extent: Extent, sums: npt.NDArray[np.float64]) -> Divergence:
+    squares, differing = sums.T
+    return Divergence(extent.steps, np.sqrt(squares), differing.astype(np.int64))

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan, scan_one
-from .tile import Tile
+from .row_sums import RowSums
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan, scan_one
+from .slab import Slab, SlabPlace
 
 
 @takes(ScanOptions)
@@ -29,17 +30,17 @@ class FreezeOnset:
 
     needs = Needs("freeze onset")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64] | None:
-        return None if tile.is_still else last_step(tile, tile.moved)
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
+        return None if slab.is_still else last_step(slab, slab.moved)
 
     def begin(self, extent: Extent) -> "LastSteps":
         return LastSteps(extent.n_tokens)
 
 
-def last_step(tile: Tile, happens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The last step of the tile at which something happens to each token, −1 where it never does; (tokens,)."""
+def last_step(slab: Slab, happens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The last step of the slab at which something happens to each token, −1 where it never does; (tokens,)."""
     n_after = np.argmax(happens[::-1], axis=0)
-    return np.where(happens.any(axis=0), tile.steps[len(happens) - 1 - n_after], -1)
+    return np.where(happens.any(axis=0), slab.steps[len(happens) - 1 - n_after], -1)
 
 
 class LastSteps:
@@ -48,7 +49,7 @@ class LastSteps:
     def __init__(self, n_tokens: int) -> None:
         self._last = np.zeros(n_tokens, dtype=np.int64)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.int64]]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, npt.NDArray[np.int64]]]) -> None:
         del block
         for place, last in parts:
             known = self._last[place.tokens]
@@ -95,28 +96,19 @@ class StillRuns:
 
     needs = Needs("stillness")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64] | None:
-        return None if tile.is_still else np.count_nonzero(tile.moved, axis=1)
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
+        """(rows, 1): the tokens that moved."""
+        return None if slab.is_still else np.count_nonzero(slab.moved, axis=1)[:, np.newaxis]
 
-    def begin(self, extent: Extent) -> "_Movers":
-        return _Movers(extent)
+    def begin(self, extent: Extent) -> RowSums[Stillness]:
+        return RowSums(extent, 1, _stillness)
 
 
-class _Movers:
-    def __init__(self, extent: Extent) -> None:
-        self._steps = extent.steps
-        self._movers = np.zeros(len(extent.steps), dtype=np.int64)
-
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.int64]]]) -> None:
-        del block
-        for place, movers in parts:
-            self._movers[place.rows] += movers
-
-    def result(self) -> Stillness:
-        steps, movers = self._steps[1:], self._movers[1:]
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], movers == 0, [False]]).astype(np.int8)))
-        first, after = edges[::2], edges[1::2]
-        return Stillness(steps, movers, steps[first], after - first)
+def _stillness(extent: Extent, sums: npt.NDArray[np.float64]) -> Stillness:
+    steps, movers = extent.steps[1:], sums[1:, 0].astype(np.int64)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], movers == 0, [False]]).astype(np.int8)))
+    first, after = edges[::2], edges[1::2]
+    return Stillness(steps, movers, steps[first], after - first)
 
 
 @dataclass(frozen=True)
@@ -146,10 +138,10 @@ class LastAbove:
     threshold: float
     needs = Needs("stumble duration")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64] | None:
-        if not len(tile.changes.row):
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
+        if not len(slab.changes.owner):
             return None
-        return last_step(tile, tile.spread(~(tile.norms.l1 <= self.threshold)))
+        return last_step(slab, slab.spread(~(slab.norms.l1 <= self.threshold)))
 
     def begin(self, extent: Extent) -> LastSteps:
         return LastSteps(extent.n_tokens)
@@ -173,11 +165,11 @@ class FirstBelow:
     threshold: float
     needs = Needs("cohort onset")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.int64]:
-        is_below = tile.spread(~(tile.norms.l1 <= self.threshold)) == 0
-        if tile.before is None:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.int64]:
+        is_below = slab.spread(~(slab.norms.l1 <= self.threshold)) == 0
+        if slab.before is None:
             is_below[0] = False
-        return np.where(is_below.any(axis=0), tile.steps[np.argmax(is_below, axis=0)], 0)
+        return np.where(is_below.any(axis=0), slab.steps[np.argmax(is_below, axis=0)], 0)
 
     def begin(self, extent: Extent) -> "_FirstSteps":
         return _FirstSteps(extent.n_tokens)
@@ -187,7 +179,7 @@ class _FirstSteps:
     def __init__(self, n_tokens: int) -> None:
         self._first = np.zeros(n_tokens, dtype=np.int64)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.int64]]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, npt.NDArray[np.int64]]]) -> None:
         del block
         for place, first in parts:
             known = self._first[place.tokens]

@@ -11,8 +11,8 @@ from .. import bf16
 from ..errors import UsageError
 from ..options import takes
 from .arrays import Recorded, as_series
-from .scanning import Block, Extent, Needs, ScanOptions, check_series, scan_one
-from .tile import Tile
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, check_series, scan_one
+from .slab import Slab, SlabPlace
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class DistinctRows:
 
     needs = Needs("unique rows", every_step=False, whole_block=True)
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.bool_] | None:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.bool_] | None:
         """The rows in which anything moved."""
-        changed = np.asarray(tile.moved.any(axis=1), dtype=bool)
-        changed[0] |= tile.before is None
+        changed = np.asarray(slab.moved.any(axis=1), dtype=bool)
+        changed[0] |= slab.before is None
         return changed if changed.any() else None
 
     def begin(self, extent: Extent) -> "_Counts":
@@ -50,7 +50,7 @@ class _Counts:
         self._steps = extent.steps
         self._count = np.zeros(len(extent.steps), dtype=np.int64)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.bool_]]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, npt.NDArray[np.bool_]]]) -> None:
         changed = np.zeros(len(block.steps), dtype=bool)
         for place, rows in parts:
             changed[place.rows.start - block.rows.start : place.rows.stop - block.rows.start] |= rows

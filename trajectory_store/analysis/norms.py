@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Norms, Tile
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .slab import Norms, Slab, SlabPlace
 
 
 @dataclass(frozen=True)
-class _Moves:
+class _BlockNorms:
     """The norms of those tokens of some rows that moved; at: their index into (rows × tokens), int32."""
 
     rows: slice
@@ -32,7 +32,7 @@ class Displacement:
 
     steps: npt.NDArray[np.int64]
     n_tokens: int
-    _moves: tuple[_Moves, ...]
+    _moves: tuple[_BlockNorms, ...]
 
     @property
     def l1(self) -> npt.NDArray[np.float32]:
@@ -72,19 +72,21 @@ class DisplacementNorms:
 
     needs = Needs("displacement")
 
-    def of_tile(self, tile: Tile) -> tuple[npt.NDArray[np.intp], Norms] | None:
-        return (tile.changes.rows, tile.norms) if len(tile.changes.row) else None
+    def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], Norms] | None:
+        return (slab.changes.movers, slab.norms) if len(slab.changes.owner) else None
 
-    def begin(self, extent: Extent) -> "_Gathered":
-        return _Gathered(extent)
+    def begin(self, extent: Extent) -> "_NormsByBlock":
+        return _NormsByBlock(extent)
 
 
-class _Gathered:
+class _NormsByBlock:
     def __init__(self, extent: Extent) -> None:
         self._extent = extent
-        self._moves: list[_Moves] = []
+        self._moves: list[_BlockNorms] = []
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, tuple[npt.NDArray[np.intp], Norms]]]) -> None:
+    def update(
+        self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, tuple[npt.NDArray[np.intp], Norms]]]
+    ) -> None:
         if not parts:
             return
         n_tokens, first = self._extent.n_tokens, max(block.rows.start, 1)
@@ -95,7 +97,7 @@ class _Gathered:
         l1, l2, linf = (
             np.concatenate([getattr(norms, name) for _, (_, norms) in parts]) for name in ("l1", "l2", "linf")
         )
-        self._moves.append(_Moves(slice(first - 1, block.rows.stop - 1), np.concatenate(at), Norms(l1, l2, linf)))
+        self._moves.append(_BlockNorms(slice(first - 1, block.rows.stop - 1), np.concatenate(at), Norms(l1, l2, linf)))
 
     def result(self) -> Displacement:
         return Displacement(self._extent.steps[1:], self._extent.n_tokens, tuple(self._moves))

@@ -11,8 +11,8 @@ from .. import bf16
 from ..options import takes
 from .adam import hyperparameters
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .slab import Slab, SlabPlace
 
 Ratios = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """(rows, tokens × dim) the ratio of each entry, and (rows,) the entries that hopped."""
@@ -75,17 +75,17 @@ class UpdatesInCells:
         """The optimizer's two states beside the weights."""
         return Needs("phase space", series=(self.m, self.v))
 
-    def of_tile(self, tile: Tile) -> Ratios:
-        ratio = np.full(tile.shape, np.nan, dtype=np.float32)
-        hopped = np.zeros(len(tile.bits), dtype=np.int64)
-        for row in range(len(tile.bits)):
-            before = tile.bits[row - 1] if row else tile.before
+    def of_tile(self, slab: Slab) -> Ratios:
+        ratio = np.full(slab.shape, np.nan, dtype=np.float32)
+        hopped = np.zeros(len(slab.bits), dtype=np.int64)
+        for row in range(len(slab.bits)):
+            before = slab.bits[row - 1] if row else slab.before
             if before is not None:
-                m, v = (tile.others[name][row].astype(np.float64) for name in (self.m, self.v))
+                m, v = (slab.others[name][row].astype(np.float64) for name in (self.m, self.v))
                 with np.errstate(all="ignore"):  # what is not finite stays so
                     cell = bf16.ulp_float64(before) * (np.sqrt(v) + self.epsilon)
                     ratio[row] = np.abs(m) * self.learning_rate / cell
-                hopped[row] = np.count_nonzero(tile.bits[row] != before)
+                hopped[row] = np.count_nonzero(slab.bits[row] != before)
         return ratio.reshape(len(ratio), -1), hopped
 
     def begin(self, extent: Extent) -> "_Medians":
@@ -99,7 +99,7 @@ class _Medians:
         self._median = np.full(n, np.nan, dtype=np.float32)
         self._beyond, self._hopped = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, Ratios]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, Ratios]]) -> None:
         first = block.rows.start
         by_row: list[list[npt.NDArray[np.float32]]] = [[] for _ in block.steps]
         for place, (ratio, hopped) in parts:

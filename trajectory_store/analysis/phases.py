@@ -14,8 +14,8 @@ import numpy.typing as npt
 from .. import bf16
 from ..options import takes
 from .arrays import Recorded
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile
+from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .slab import Slab, SlabPlace
 
 
 class Scheme(Protocol):
@@ -25,8 +25,8 @@ class Scheme(Protocol):
     def names(self) -> tuple[str, ...]:
         """The phases, the coldest first; a row without changes is in the first."""
 
-    def of_moves(self, tile: Tile) -> npt.NDArray[np.int8]:
-        """The phase of each of `tile.changes.rows`."""
+    def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
+        """The phase of each of `slab.changes.movers`."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class FiveStates:
     thresholds: tuple[float, float, float, float] = (0.1, 1.0, 10.0, 100.0)
     names = ("frozen", "solid", "slush", "liquid", "gas")
 
-    def of_moves(self, tile: Tile) -> npt.NDArray[np.int8]:
-        return np.searchsorted(np.asarray(self.thresholds, dtype=np.float64), tile.norms.l2, side="right").astype(
+    def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
+        return np.searchsorted(np.asarray(self.thresholds, dtype=np.float64), slab.norms.l2, side="right").astype(
             np.int8
         )
 
@@ -54,9 +54,9 @@ class Regimes:
     hypernova: float = 1000.0
     names = ("frozen", "stumbling", "spherical", "superluminal", "hypernova")
 
-    def of_moves(self, tile: Tile) -> npt.NDArray[np.int8]:
-        l1, l2 = tile.norms.l1, tile.norms.l2
-        sphere = np.sqrt(tile.shape[2]) if self.sphere is None else self.sphere
+    def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
+        l1, l2 = slab.norms.l1, slab.norms.l2
+        sphere = np.sqrt(slab.shape[2]) if self.sphere is None else self.sphere
         conditions = [l1 == 0, l1 <= self.stumble, l2 <= sphere, l2 <= self.hypernova]
         return np.select(conditions, [np.int8(phase) for phase in range(4)], np.int8(4))
 
@@ -68,10 +68,10 @@ class LatticeOrThermal:
     cells: float = 8.0
     names = ("frozen", "lattice", "thermal")
 
-    def of_moves(self, tile: Tile) -> npt.NDArray[np.int8]:
-        changes = tile.changes
+    def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
+        changes = slab.changes
         length = np.sqrt(changes.sums(changes.move**2))
-        limit = self.cells * bf16.ulp_float64(tile.rows_before(changes.rows)).mean(axis=1)
+        limit = self.cells * bf16.ulp_float64(slab.vectors_before(changes.movers)).mean(axis=1)
         return np.select([length == 0, length <= limit], [np.int8(0), np.int8(1)], np.int8(2))
 
 
@@ -200,8 +200,8 @@ class PhaseOfMoves:
     scheme: Scheme
     needs = Needs("phases")
 
-    def of_tile(self, tile: Tile) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]] | None:
-        return (tile.changes.rows, self.scheme.of_moves(tile)) if len(tile.changes.row) else None
+    def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]] | None:
+        return (slab.changes.movers, self.scheme.of_moves(slab)) if len(slab.changes.owner) else None
 
     def begin(self, extent: Extent) -> "_PhaseMatrix":
         return _PhaseMatrix(extent, self.scheme.names)
@@ -213,7 +213,7 @@ class _PhaseMatrix:
         self._phase = np.zeros((len(self._steps), extent.n_tokens), dtype=np.int8)
 
     def update(
-        self, block: Block, parts: Sequence[tuple[Tile, tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]]]
+        self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]]]
     ) -> None:
         del block
         for place, (rows, phase) in parts:

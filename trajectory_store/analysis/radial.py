@@ -1,6 +1,5 @@
 """Outwards or inwards: each move seen from the origin."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -11,8 +10,9 @@ from .. import bf16
 from ..options import takes
 from .arrays import Recorded
 from .cloud import cosine
-from .scanning import Block, Extent, Needs, ScanOptions, scan_one
-from .tile import Tile, sums_by
+from .row_sums import RowSums
+from .scanning import Extent, Needs, ScanOptions, scan_one
+from .slab import Slab, sums_by
 
 
 @dataclass(frozen=True)
@@ -46,43 +46,27 @@ class RadialMotion:
 
     needs = Needs("radial motion")
 
-    def of_tile(self, tile: Tile) -> npt.NDArray[np.float64] | None:
+    def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 4): outward, inward, tokens with a radial share, their sum of it."""
-        changes, (n, k, _) = tile.changes, tile.shape
-        if not len(changes.row):
+        changes, (n, k, _) = slab.changes, slab.shape
+        if not len(changes.owner):
             return None
-        before = bf16.to_float64(tile.rows_before(changes.rows))
-        after = bf16.to_float64(tile.rows_at(changes.rows))
+        before = bf16.to_float64(slab.vectors_before(changes.movers))
+        after = bf16.to_float64(slab.vectors_at(changes.movers))
         growth = np.linalg.norm(after, axis=1) - np.linalg.norm(before, axis=1)
         share = cosine(after - before, before)
         has_share = ~np.isnan(share)
-        row = changes.rows // k
+        row = changes.movers // k
         weights = (growth > 0, growth < 0, has_share, np.where(has_share, share, 0.0))
         return np.stack([sums_by(row, each, n) for each in weights], axis=1)
 
-    def begin(self, extent: Extent) -> "_Directions":
-        return _Directions(extent)
+    def begin(self, extent: Extent) -> RowSums[Radial]:
+        return RowSums(extent, 4, _radial)
 
 
-class _Directions:
-    def __init__(self, extent: Extent) -> None:
-        self._extent = extent
-        self._sums = np.zeros((len(extent.steps), 4))
-
-    def update(self, block: Block, parts: Sequence[tuple[Tile, npt.NDArray[np.float64]]]) -> None:
-        del block
-        for place, sums in parts:
-            self._sums[place.rows] += sums
-
-    def result(self) -> Radial:
-        outward, inward, n, total = self._sums[1:].T
-        share = np.full(len(n), np.nan)
-        np.divide(total, n, out=share, where=n > 0)
-        still = self._extent.n_tokens - outward - inward
-        return Radial(
-            self._extent.steps[1:],
-            outward.astype(np.int64),
-            inward.astype(np.int64),
-            still.astype(np.int64),
-            share,
-        )
+def _radial(extent: Extent, sums: npt.NDArray[np.float64]) -> Radial:
+    outward, inward, n, total = sums[1:].T
+    share = np.full(len(n), np.nan)
+    np.divide(total, n, out=share, where=n > 0)
+    still = extent.n_tokens - outward - inward
+    return Radial(extent.steps[1:], outward.astype(np.int64), inward.astype(np.int64), still.astype(np.int64), share)

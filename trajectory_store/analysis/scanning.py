@@ -22,7 +22,7 @@ from ..options import takes
 from ..progress import Meter, Progress
 from ..run import LazySeries, Run
 from .arrays import Recorded, as_series
-from .tile import Tile
+from .slab import Slab, SlabPlace
 
 BITS_DTYPES = ("bfloat16", "uint16")
 """What the bits of a bfloat16 series are stored as: uint16 is how the notebooks' own files hold them."""
@@ -48,8 +48,8 @@ R_co = TypeVar("R_co", covariant=True)
 class Accumulator(Protocol[R_co]):
     """Puts the parts of a scan together."""
 
-    def update(self, block: "Block", parts: Sequence[tuple[Tile, Any]]) -> None:
-        """Take the next block: (place, what `of_tile` said) of each slab, tile by tile; a place has no bits."""
+    def update(self, block: "ScannedBlock", parts: Sequence[tuple[SlabPlace, Any]]) -> None:
+        """Take the next block: (place, what `of_tile` said) of each slab that said something, tile by tile."""
 
     def result(self) -> R_co:
         """What was found, once every block was taken."""
@@ -61,7 +61,7 @@ class Needs:
 
     name: what it is called in messages. every_step: a row must be one step after the row before, as for everything
     about moves. series: others that it looks at beside the scanned one. whole_block: its accumulator looks at whole
-    rows (`Block.row`), so the block is kept in memory meanwhile.
+    rows (`ScannedBlock.row`), so the block is kept in memory meanwhile.
     """
 
     name: str
@@ -77,12 +77,12 @@ class Analysis(Protocol[R_co]):
     def needs(self) -> Needs:
         """What it asks of a run."""
 
-    def of_tile(self, tile: Tile) -> Any:
+    def of_tile(self, slab: Slab) -> Any:
         """Look at one slab; called on any thread or machine, so it keeps nothing and changes nothing.
 
         Parameters
         ----------
-        tile : Tile
+        slab : Slab
             Some rows of some tokens, and the row before them.
 
         Returns
@@ -116,7 +116,7 @@ class _Job:
     tokens: slice
     halo: npt.NDArray[Any] | None = None
 
-    def slabs(self, bits: npt.NDArray[Any] | None = None) -> Iterator[Tile]:
+    def slabs(self, bits: npt.NDArray[Any] | None = None) -> Iterator[Slab]:
         """Its slabs in step order."""
         main, *others = self.series.items()
         bits = self._bits() if bits is None else bits
@@ -130,13 +130,13 @@ class _Job:
         for at in range(0, len(bits), size):
             part = slice(at, min(at + size, len(bits)))
             rows = slice(self.start + part.start, self.start + part.stop)
-            yield Tile(steps[part], rows, tokens, bits[part], before, {name: a[part] for name, a in rest.items()})
+            yield Slab(steps[part], rows, tokens, bits[part], before, {name: a[part] for name, a in rest.items()})
             before = bits[part.stop - 1]
 
-    def run(self, functions: Sequence[Callable[[Tile], Any]], *, keep: bool) -> "_Done":
+    def run(self, functions: Sequence[Callable[[Slab], Any]], *, keep: bool) -> "_Done":
         """Ask each function about each slab."""
         bits = self._bits()
-        parts = [(_place(slab), [of_tile(slab) for of_tile in functions]) for slab in self.slabs(bits)]
+        parts = [(slab.place, [of_tile(slab) for of_tile in functions]) for slab in self.slabs(bits)]
         return _Done(parts, bits[-1].copy(), bits if keep else None)
 
     def _bits(self) -> npt.NDArray[Any]:
@@ -146,18 +146,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Done:
-    parts: list[tuple[Tile, list[Any]]]
+    parts: list[tuple[SlabPlace, list[Any]]]
     last_row: npt.NDArray[Any]
     bits: npt.NDArray[Any] | None
 
 
-def _place(slab: Tile) -> Tile:
-    nothing = np.empty((0, 0, 0), dtype=np.uint16)
-    return Tile(slab.steps, slab.rows, slab.tokens, nothing, None)
-
-
 @dataclass(frozen=True)
-class Block:
+class ScannedBlock:
     """Consecutive rows of the scanned series, all tokens, as an accumulator's `update` meets them."""
 
     steps: npt.NDArray[np.int64]
@@ -166,7 +161,7 @@ class Block:
     _bits: Sequence[npt.NDArray[Any] | None]
     _map: Callable[..., Iterator[Any]]
 
-    def map(self, function: Callable[[Tile], Any]) -> Iterator[tuple[Tile, Any]]:
+    def map(self, function: Callable[[Slab], Any]) -> Iterator[tuple[SlabPlace, Any]]:
         """Ask about every slab once more, on all cores; (place, answer) in the order of `update`'s parts.
 
         Reads the tiles again: they are in the reader's cache, or cost less than to keep two copies of each.
@@ -184,8 +179,8 @@ class Block:
         return row
 
 
-def _ask(job: _Job, bits: npt.NDArray[Any] | None, function: Callable[[Tile], Any]) -> list[tuple[Tile, Any]]:
-    return [(_place(slab), function(slab)) for slab in job.slabs(bits)]
+def _ask(job: _Job, bits: npt.NDArray[Any] | None, function: Callable[[Slab], Any]) -> list[tuple[SlabPlace, Any]]:
+    return [(slab.place, function(slab)) for slab in job.slabs(bits)]
 
 
 class ScanOptions(TypedDict, total=False):
@@ -295,7 +290,9 @@ def _run(
         jobs = [_Job(named, start, stop, tile, halo) for tile, halo in zip(tiles, halos, strict=True)]
         done = list(workers.map(_Job.run, jobs, itertools.repeat(functions), keep=keep))
         halos = [one.last_row for one in done]
-        block = Block(extent.steps[start:stop], slice(start, stop), jobs, [one.bits for one in done], workers.map)
+        block = ScannedBlock(
+            extent.steps[start:stop], slice(start, stop), jobs, [one.bits for one in done], workers.map
+        )
         for index, accumulator in enumerate(accumulators):
             parts = [(place, answers[index]) for one in done for place, answers in one.parts]
             accumulator.update(block, [part for part in parts if part[1] is not None])

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..analysis.phases import Regimes
-from ..analysis.scanning import Block, Extent, Needs
-from ..analysis.tile import Tile, sums_by
+from ..analysis.scanning import Extent, Needs, ScannedBlock
+from ..analysis.slab import Slab, SlabPlace, sums_by
 from .bins import StepBins
 
 HEAT_LIMIT = 1000.0
@@ -47,33 +47,33 @@ class MotionOf:
     scheme: Regimes
     needs = Needs("the report")
 
-    def of_tile(self, tile: Tile) -> _Part | None:
-        changed = tile.changes.rows
+    def of_tile(self, slab: Slab) -> _Part | None:
+        changed = slab.changes.movers
         if not len(changed):
             return None
-        n, k, _ = tile.shape
+        n, k, _ = slab.shape
         n_phases = len(self.scheme.names)
         row, token = np.divmod(changed, k)
-        bin_of_row = self.bins.of(tile.steps)
+        bin_of_row = self.bins.of(slab.steps)
         first = max(int(bin_of_row[0]), 0)  # the series' first step has no move, and no bin
         n_bins = int(bin_of_row[-1]) - first + 1
-        lengths = np.minimum(tile.norms.l2, HEAT_LIMIT).astype(np.float64)
+        lengths = np.minimum(slab.norms.l2, HEAT_LIMIT).astype(np.float64)
         heat = sums_by((bin_of_row[row] - first) * k + token, lengths, n_bins * k)
-        phases = np.bincount(row * n_phases + self.scheme.of_moves(tile), minlength=n * n_phases)
+        phases = np.bincount(row * n_phases + self.scheme.of_moves(slab), minlength=n * n_phases)
         return _Part(first, heat.reshape(n_bins, k), phases.reshape(n, n_phases), np.bincount(token, minlength=k))
 
-    def begin(self, extent: Extent) -> "_Gathered":
-        return _Gathered(extent, self.bins, len(self.scheme.names))
+    def begin(self, extent: Extent) -> "_MotionSums":
+        return _MotionSums(extent, self.bins, len(self.scheme.names))
 
 
-class _Gathered:
+class _MotionSums:
     def __init__(self, extent: Extent, bins: StepBins, n_phases: int) -> None:
         self._n_tokens = extent.n_tokens
         self._heat = np.zeros((bins.n, extent.n_tokens), dtype=np.float32)
         self._phases = np.zeros((len(extent.steps), n_phases), dtype=np.int64)
         self._moves = np.zeros(extent.n_tokens, dtype=np.int64)
 
-    def update(self, block: Block, parts: Sequence[tuple[Tile, _Part]]) -> None:
+    def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, _Part]]) -> None:
         del block
         for place, part in parts:
             self._heat[part.first_bin : part.first_bin + len(part.heat), place.tokens] += part.heat

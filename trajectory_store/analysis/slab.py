@@ -18,28 +18,28 @@ _FEW_COLUMNS = 8
 
 @dataclass(frozen=True)
 class Changes:
-    """The entries of a tile that moved, in order of step, token and dim; those that are not finite count as moving.
+    """The entries of a slab that moved, in order of step, token and dim; those that are not finite count as moving.
 
-    row: which row × token of the tile each belongs to, as an index into (rows × tokens). column: its place along dim.
+    owner: whose each is, a token in one row, as an index into (rows × tokens). column: its place along dim.
     """
 
-    row: npt.NDArray[np.intp]
+    owner: npt.NDArray[np.intp]
     column: npt.NDArray[np.intp]
     before: bf16.Bits
     after: bf16.Bits
 
     @cached_property
     def starts(self) -> npt.NDArray[np.intp]:
-        """Where each row × token's first entry is."""
-        is_first = np.empty(len(self.row), dtype=bool)
+        """The number of each owner's first entry."""
+        is_first = np.empty(len(self.owner), dtype=bool)
         is_first[:1] = True
-        np.not_equal(self.row[1:], self.row[:-1], out=is_first[1:])
+        np.not_equal(self.owner[1:], self.owner[:-1], out=is_first[1:])
         return np.flatnonzero(is_first)
 
     @cached_property
-    def rows(self) -> npt.NDArray[np.intp]:
-        """The rows × tokens that have any, one for each of `starts`."""
-        return self.row[self.starts]
+    def movers(self) -> npt.NDArray[np.intp]:
+        """The owners, each once, in order: the rows × tokens that moved. One for each of `starts`."""
+        return self.owner[self.starts]
 
     @cached_property
     def displacement(self) -> npt.NDArray[np.float32]:
@@ -52,7 +52,7 @@ class Changes:
         return bf16.to_float64(self.after) - bf16.to_float64(self.before)
 
     def sums(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The sum of an entry-wise value over each of `rows`."""
+        """The sum of an entry-wise value over the entries of each of `movers`."""
         return np.add.reduceat(values, self.starts) if len(self.starts) else np.empty(0)
 
 
@@ -65,8 +65,17 @@ class Norms:
     linf: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class SlabPlace:
+    """Where a slab lies in the scanned series: its rows and the steps they are of, and its tokens."""
+
+    steps: npt.NDArray[np.int64]
+    rows: slice
+    tokens: slice
+
+
 @dataclass
-class Tile:
+class Slab:
     """Rows of one slice of the tokens, as bit patterns.
 
     bits: (rows, tokens, dim) uint16. before: the row before the first one (tokens, dim), None at the start of the
@@ -79,6 +88,11 @@ class Tile:
     bits: npt.NDArray[Any]
     before: npt.NDArray[Any] | None
     others: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def place(self) -> SlabPlace:
+        """Where it lies."""
+        return SlabPlace(self.steps, self.rows, self.tokens)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -106,23 +120,18 @@ class Tile:
         return moved.reshape(n, k)
 
     @cached_property
-    def values(self) -> npt.NDArray[np.float64]:
-        """(rows, tokens, dim) float64; NaN where not finite."""
-        return bf16.to_float64(self.bits)
-
-    @cached_property
     def changes(self) -> Changes:
         """The entries that moved."""
         entries = self._changed_entries()
         _, _, dim = self.shape
         if self._meets_not_finite(entries):
             entries = np.union1d(entries, self._not_finite_entries())
-        row = entries // dim
-        return Changes(row, entries - row * dim, self._before(self._flat, entries), self._flat.take(entries))
+        owner = entries // dim
+        return Changes(owner, entries - owner * dim, self._before(self._flat, entries), self._flat.take(entries))
 
     @cached_property
     def norms(self) -> Norms:
-        """The norms of the displacement of each of `changes.rows`: sums in float64, rounded once to float32."""
+        """The norms of the displacement of each of `changes.movers`: sums in float64, rounded once to float32."""
         cells = np.abs(self.changes.displacement)
         if not len(cells):
             nothing = np.empty(0, dtype=np.float32)
@@ -134,25 +143,25 @@ class Tile:
         return Norms(_to_float32(l1), _to_float32(l2), np.maximum.reduceat(cells, self.changes.starts))
 
     def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(rows, tokens) with a value for each of `changes.rows`, 0 elsewhere."""
+        """(rows, tokens) with a value for each of `changes.movers`, 0 elsewhere."""
         n, k, _ = self.shape
         full = np.zeros(n * k, dtype=values.dtype)
-        full[self.changes.rows] = values
+        full[self.changes.movers] = values
         return full.reshape(n, k)
 
-    def rows_before(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        """The bits (len(rows), dim) that each of these increasing rows × tokens had one row before."""
+    def vectors_before(self, movers: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """The bits (len(movers), dim) that each of these increasing rows × tokens had one row before."""
         _, k, dim = self.shape
-        n_first = int(np.searchsorted(rows, k))
-        later = self._flat.reshape(-1, dim)[rows[n_first:] - k]
+        n_first = int(np.searchsorted(movers, k))
+        later = self._flat.reshape(-1, dim)[movers[n_first:] - k]
         if n_first == 0:
             return later
         assert self.before is not None
-        return np.concatenate([self.before[rows[:n_first]], later])
+        return np.concatenate([self.before[movers[:n_first]], later])
 
-    def rows_at(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        """The bits (len(rows), dim) of these rows × tokens."""
-        result: npt.NDArray[Any] = self._flat.reshape(-1, self.shape[2])[rows]
+    def vectors_at(self, movers: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """The bits (len(movers), dim) of these rows × tokens."""
+        result: npt.NDArray[Any] = self._flat.reshape(-1, self.shape[2])[movers]
         return result
 
     @cached_property
@@ -198,7 +207,7 @@ class Tile:
         return np.concatenate([first, flat.take(at[n_first:] - row_length)])
 
     def _meets_not_finite(self, entries: npt.NDArray[np.intp]) -> bool:
-        """Whether any entry of the tile is NaN or infinite: then it is so at the start, or becomes so in a change."""
+        """Whether any entry of the slab is NaN or infinite: then it is so at the start, or becomes so in a change."""
         start = self.before if self.before is not None else self.bits[0]
         return not (bf16.is_finite(start).all() and bf16.is_finite(self._flat.take(entries)).all())
 
