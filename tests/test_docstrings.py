@@ -46,7 +46,7 @@ def public() -> Iterator[tuple[str, Any]]:
     for door, names in DOORS.items():
         for name in names:
             value = getattr(door, name)
-            if not callable(value) or name.startswith("_"):
+            if not isinstance(value, (type, FunctionType)) or name.startswith("_"):
                 continue
             yield f"{door.__name__}.{name}", value
             if isinstance(value, type) and not issubclass(value, errors.TrajectoryError):

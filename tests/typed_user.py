@@ -21,7 +21,7 @@ SERIES = {
 }
 
 
-def record(path: Path, backend: str) -> None:
+def record(path: Path, backend: ts.Backend) -> None:
     """Record a small run: what a trainer does."""
     with ts.create(path, SERIES, steps=STEPS, backend=backend, durability="none") as sink:
         for step in range(STEPS):
@@ -67,7 +67,7 @@ def refused(run: ts.Run) -> list[str]:
     except UsageError as error:
         said.append(str(error))
     try:
-        ts.create("nowhere", SERIES, backend="hdf5")
+        ts.create("nowhere", SERIES, backend="hdf5")  # type: ignore[arg-type]
     except TrajectoryError as error:
         said.append(str(error))
     return said

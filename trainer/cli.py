@@ -16,6 +16,8 @@ from trajectory_store.commands import terminal
 from trajectory_store.commands.terminal import JSON, PATH
 
 if TYPE_CHECKING:
+    import trajectory_store as ts
+
     from .config import Config
     from .verify import Reference
 
@@ -105,8 +107,8 @@ def run(
     config_file: Path | None,
     resume: bool,
     overwrite: bool,
-    backend: str,
-    durability: str,
+    backend: "ts.Backend",
+    durability: "ts.Durability",
     export: bool,
     no_capture: bool,
     allow_different_environment: bool,

@@ -35,8 +35,8 @@ class Options:
     preset: str = "demo"
     resume: bool = False
     overwrite: bool = False
-    backend: str = "zarr"
-    durability: str = "process"
+    backend: ts.Backend = "zarr"
+    durability: ts.Durability = "process"
     export: bool = False
     capture: bool = True
     allow_different_environment: bool = False

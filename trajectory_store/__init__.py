@@ -11,6 +11,7 @@ from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
 from .spec import RunSpec, Series
+from .words import Backend, Codec, Durability
 
 if TYPE_CHECKING:
     from . import analysis, notebook, report
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backend",
+    "Codec",
     "Comparison",
+    "Durability",
     "Finding",
     "Imported",
     "LazySeries",

@@ -3,9 +3,10 @@
 0 is done or equal, 1 a difference or damage, 2 wrong use or an error with one sentence on stderr.
 
 To add a command: write `commands/<name>.py` with a click command called `command`, and put <name> into COMMANDS. A
-command's module imports click and `commands.terminal` at its top and all else, numpy included, inside of functions, so
-that `--help` answers at once. It may raise any of our errors: the group prints them and exits with 2. It exits with 1
-through `click.get_current_context().exit(1)`. Long work takes its callback from `terminal.progress("Exporting")`.
+command's module imports click, `words` and `commands.terminal` at its top and all else, numpy included, inside of
+functions, so that `--help` answers at once. It may raise any of our errors: the group prints them and exits with 2. It
+exits with 1 through `click.get_current_context().exit(1)`. Long work takes its callback from
+`terminal.progress("Exporting")`.
 """
 
 import importlib

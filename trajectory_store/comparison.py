@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,17 @@ from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
 from .spec import dtype_name, storage_dtype
 
-EQUAL = "equal"
-A_IS_PREFIX = "a is a prefix of b"
-B_IS_PREFIX = "b is a prefix of a"
-OVERLAP = "equal where both recorded"
-DIFFERENT = "different"
-DISJOINT = "nothing in common"
+EQUAL: Final = "equal"
+A_IS_PREFIX: Final = "a is a prefix of b"
+B_IS_PREFIX: Final = "b is a prefix of a"
+OVERLAP: Final = "equal where both recorded"
+DIFFERENT: Final = "different"
+DISJOINT: Final = "nothing in common"
+
+Relation = Literal[
+    "equal", "a is a prefix of b", "b is a prefix of a", "equal where both recorded", "different", "nothing in common"
+]
+"""What two recordings have in common: one of the constants above."""
 
 PIECE_BYTES = 32 << 20
 """Read at once from each side."""
@@ -63,7 +68,7 @@ class Comparison:
     series compared. first: the first element that differs, in order of steps. deltas: of the scalar float series.
     """
 
-    relation: str
+    relation: Relation
     series: tuple[str, ...]
     only_in_a: tuple[str, ...]
     only_in_b: tuple[str, ...]
@@ -284,7 +289,7 @@ def _values(bits: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-def _relation(pairs: list[_Pair], *, n_static: int) -> str:
+def _relation(pairs: list[_Pair], *, n_static: int) -> Relation:
     """How the steps of both relate, where no bit differs."""
     if not any(len(pair.steps) for pair in pairs):
         return EQUAL if n_static and not pairs else DISJOINT

@@ -20,9 +20,7 @@ from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
 from .selection import Indices, pieces
 from .spec import Series, dtype_name
-
-DTYPES = ("uint16", "bfloat16")
-"""How a bfloat16 series can be declared in the file."""
+from .words import DeclaredAs, check_word
 
 PIECE_BYTES = BLOCK_BYTES
 """Read and written at once: a whole block, since half of one is decoded twice as often."""
@@ -32,7 +30,7 @@ def export_safetensors(
     run: Run | str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
-    dtype: str = "uint16",
+    dtype: DeclaredAs = "uint16",
     steps: slice | None = None,
     widen: Iterable[str] = (),
     overwrite: bool = False,
@@ -50,8 +48,7 @@ def export_safetensors(
     StorageError where the disk refuses; nothing is left behind then.
     """
     target = Path(path)
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype {dtype!r}: bfloat16 is exported as {' or '.join(map(repr, DTYPES))}")
+    check_word("dtype", dtype, DeclaredAs)
     with opened(run) as source:
         check_target(target, source.path, overwrite=overwrite)
         _check_widened(source, widened := {widen} if isinstance(widen, str) else set(widen))

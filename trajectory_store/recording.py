@@ -24,9 +24,7 @@ from .codec.tile_codecs import check_codec_name
 from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, TrajectoryError, UsageError
 from .run import Run, open_run
 from .spec import RunSpec, Series, check_new_names
-
-BACKENDS = ("zarr", "memmap")
-DURABILITIES = ("process", "power", "none")
+from .words import Backend, Codec, Durability, check_word
 
 
 class StoredSink(Sink, Protocol):
@@ -45,12 +43,12 @@ def create(
     series: Mapping[str, Series],
     *,
     steps: int | None = None,
-    backend: str = "zarr",
+    backend: Backend = "zarr",
     static: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
-    codec: str = "temporal",
+    codec: Codec = "temporal",
     block_steps: int | None = None,
-    durability: str = "process",
+    durability: Durability = "process",
     overwrite: bool = False,
 ) -> StoredSink:
     """Begin a run in the folder `path`, which appears whole or not at all, and return the sink that fills it.
@@ -66,8 +64,8 @@ def create(
     """
     where = Path(path)
     spec = RunSpec(dict(series), steps)
-    _one_of("backend", backend, BACKENDS)
-    _one_of("durability", durability, DURABILITIES)
+    check_word("backend", backend, Backend)
+    check_word("durability", durability, Durability)
     check_codec_name(codec)
     if backend == "memmap" and steps is None:
         raise UsageError("backend 'memmap' reserves the whole run's space, so it needs steps=; 'zarr' does without")
@@ -87,7 +85,9 @@ def create(
     return _open_sink(where, backend, durability)
 
 
-def resume(path: str | os.PathLike[str], from_step: int | None = None, *, durability: str = "process") -> StoredSink:
+def resume(
+    path: str | os.PathLike[str], from_step: int | None = None, *, durability: Durability = "process"
+) -> StoredSink:
     """Open a run to go on recording it: after its last step, or after `from_step`.
 
     Recovers first what a crash left: a torn tail is cut, and `recovery` says what was kept and dropped. With
@@ -98,7 +98,7 @@ def resume(path: str | os.PathLike[str], from_step: int | None = None, *, durabi
     and DamageError where synced steps are damaged.
     """
     where = Path(path)
-    _one_of("durability", durability, DURABILITIES)
+    check_word("durability", durability, Durability)
     sink = _open_sink(where, manifests.load(where).backend, durability)
     if from_step is None:
         return sink
@@ -205,8 +205,3 @@ def _require_nothing_else(path: Path) -> None:
             f"{path}: holds {min(others).relative_to(path)}, which is no part of a run, so it will not be overwritten;"
             " move that elsewhere, or choose another path"
         )
-
-
-def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{what} {value!r} is unknown; choose from {', '.join(map(repr, choices))}")

@@ -11,6 +11,7 @@ from .. import conventions
 from ..errors import UsageError
 from ..progress import Progress
 from ..run import Run
+from ..words import PhaseScheme
 from .activity import SystemActivity
 from .adam import books_of
 from .aggregates import MoveAggregates
@@ -27,7 +28,7 @@ from .scanning import Analysis, scan
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
-SCHEMES: dict[str, Scheme] = {"regimes": Regimes(), "five-states": FiveStates(), "lattice": LatticeOrThermal()}
+SCHEMES: dict[PhaseScheme, Scheme] = {"regimes": Regimes(), "five-states": FiveStates(), "lattice": LatticeOrThermal()}
 
 
 @dataclass(frozen=True)

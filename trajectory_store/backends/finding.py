@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UsageError
 from ..plain_text import printable
+from ..words import check_word
 
 Kind = Literal["manifest", "metadata", "static", "block", "journal", "commits", "row", "torn", "unknown"]
 
@@ -57,8 +57,7 @@ class Finding:
     tokens: range | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"kind {self.kind!r} is unknown; choose from {', '.join(map(repr, KINDS))}")
+        check_word("kind", self.kind, Kind)
 
     def __str__(self) -> str:
         where = f", series {self.series!r}" if self.series is not None else ""

@@ -7,12 +7,13 @@ its decoded size is known before it is decoded, so that no chunk can ask for mem
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamageError, SpecError
+from ..words import Codec
 from . import temporal, zstd
 
 
@@ -114,7 +115,7 @@ class PortableCodec:
 _BLOSC_LEVEL = 1
 _BLOSC_SIZES = struct.Struct("<III")  # uncompressed, block and compressed bytes, at byte 4 of a blosc-1 buffer
 
-CODEC_NAMES = ("temporal", "portable")
+CODEC_NAMES = get_args(Codec)
 LEAST_MOTION_TOKENS = 16
 """A tile of fewer tokens has no motion: to store the moves would cost more than they save."""
 

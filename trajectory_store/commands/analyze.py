@@ -1,9 +1,11 @@
 """`trajectory-store analyze`."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from ..words import PhaseScheme
 from . import terminal
 
 
@@ -30,7 +32,7 @@ class Analyze(click.Command):
 @click.option("--series", default="W", show_default=True, metavar="NAME", help="The bfloat16 series to look at.")
 @click.option(
     "--scheme",
-    type=click.Choice(["regimes", "five-states", "lattice"]),
+    type=click.Choice(get_args(PhaseScheme)),
     default="regimes",
     show_default=True,
     help="How phases, reheating and lifecycles sort moves.",
@@ -42,7 +44,7 @@ def command(
     run: Path,
     analyses: tuple[str, ...],
     series: str,
-    scheme: str,
+    scheme: PhaseScheme,
     other: Path | None,
     output: Path | None,
     as_json: bool,

@@ -1,9 +1,11 @@
 """`trajectory-store export`."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from ..words import DeclaredAs
 from . import terminal
 
 
@@ -12,7 +14,7 @@ from . import terminal
 @click.argument("out", type=terminal.PATH)
 @click.option(
     "--dtype",
-    type=click.Choice(["uint16", "bfloat16"]),
+    type=click.Choice(get_args(DeclaredAs)),
     default="uint16",
     show_default=True,
     help="What bfloat16 is declared as; the bits are the same.",
@@ -20,7 +22,7 @@ from . import terminal
 @click.option("--steps", metavar="A:B:C", help="Only these step numbers, as a Python slice, such as 1000:2000.")
 @click.option("--widen", metavar="NAMES", help="Write these bfloat16 series as float32, exactly; comma-separated.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
-def command(run: Path, out: Path, dtype: str, steps: str | None, widen: str | None, overwrite: bool) -> None:
+def command(run: Path, out: Path, dtype: DeclaredAs, steps: str | None, widen: str | None, overwrite: bool) -> None:
     """Write RUN to the safetensors file OUT, byte for byte as `save_file` would, in little memory."""
     from ..export import export_safetensors
     from ..sizes import format_bytes

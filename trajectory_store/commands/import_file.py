@@ -2,17 +2,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from ..words import Backend, Codec
 from . import terminal
 
 
 @click.command("import", short_help="Make a run of a safetensors, HDF5, .npy or .npz file.")
 @click.argument("file", type=terminal.PATH)
 @click.argument("run", type=terminal.PATH)
-@click.option("--backend", type=click.Choice(["zarr", "memmap"]), default="zarr", show_default=True)
-@click.option("--codec", type=click.Choice(["temporal", "portable"]), default="temporal", show_default=True)
+@click.option("--backend", type=click.Choice(get_args(Backend)), default="zarr", show_default=True)
+@click.option("--codec", type=click.Choice(get_args(Codec)), default="temporal", show_default=True)
 @click.option("--block-steps", type=click.IntRange(1), help="Steps encoded together; by default 256 or fewer.")
 @click.option(
     "--bfloat16",
@@ -27,8 +29,8 @@ from . import terminal
 def command(
     file: Path,
     run: Path,
-    backend: str,
-    codec: str,
+    backend: Backend,
+    codec: Codec,
     block_steps: int | None,
     bfloat16: str | None,
     first_step: tuple[str, ...],

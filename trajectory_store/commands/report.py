@@ -1,9 +1,11 @@
 """`trajectory-store report`."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from ..words import FigureForm
 from . import terminal
 
 
@@ -15,7 +17,7 @@ from . import terminal
 @click.option("--figures", type=terminal.PATH, metavar="FOLDER", help="Write every figure as a file there too.")
 @click.option(
     "--figure-format",
-    type=click.Choice(["svg", "png"]),
+    type=click.Choice(get_args(FigureForm)),
     default="svg",
     show_default=True,
     help="What files; png has 300 dpi and needs the extra `plots`.",
@@ -27,7 +29,7 @@ def command(
     series: str,
     tokenizer: Path | None,
     figures: Path | None,
-    figure_format: str,
+    figure_format: FigureForm,
     overwrite: bool,
 ) -> None:
     """Show what RUN did, as one HTML page that needs nothing else: no network, no other file.

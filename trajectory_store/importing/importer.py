@@ -22,6 +22,7 @@ from ..options import takes
 from ..progress import Meter, Progress
 from ..recording import check_free, create
 from ..spec import Series
+from ..words import Backend, Codec
 from .conversion import Conversion, is_supported
 from .foreign import ForeignArray, ForeignFile, ForeignSafetensors
 from .hdf5_file import ForeignHdf5
@@ -62,8 +63,8 @@ class ImportOptions(TypedDict, total=False):
     round what bfloat16 cannot hold, to nearest even. overwrite: replace a run that is already there.
     """
 
-    backend: str
-    codec: str
+    backend: Backend
+    codec: Codec
     block_steps: int | None
     bfloat16: Iterable[str] | None
     first_step: Mapping[str, int]
@@ -142,8 +143,8 @@ def _import(
     foreign: ForeignFile,
     run_path: Path,
     *,
-    backend: str = "zarr",
-    codec: str = "temporal",
+    backend: Backend = "zarr",
+    codec: Codec = "temporal",
     block_steps: int | None = None,
     bfloat16: Iterable[str] | None = None,
     first_step: Mapping[str, int] | None = None,

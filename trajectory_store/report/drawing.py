@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from ..errors import UsageError
+from ..words import FigureForm, check_word
 from .style import figure_style
-
-FORMS = ("svg", "png")
 
 PIXELS_A_UNIT = 2.5
 """880 units become 2,200 pixels: 300 dpi over 186 mm, the width of a journal's page."""
@@ -18,13 +17,12 @@ def standalone(chart: str) -> str:
     return chart[:at] + ground + chart[at:]
 
 
-def renderer(form: str) -> Callable[[str], bytes]:
+def renderer(form: FigureForm) -> Callable[[str], bytes]:
     """What turns an SVG's text into the bytes of a file of that form.
 
-    Raises UsageError on another form than `FORMS`, and on "png" without resvg-py.
+    Raises UsageError on another form, and on "png" without resvg-py.
     """
-    if form not in FORMS:
-        raise UsageError(f"a figure is drawn as {' or '.join(FORMS)}, not as {form!r}")
+    check_word("figure format", form, FigureForm)
     return _encoded if form == "svg" else _png_renderer()
 
 

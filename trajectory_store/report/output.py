@@ -4,13 +4,14 @@ from pathlib import Path
 
 from ..errors import RunExistsError
 from ..files import make_folders, put
+from ..words import FigureForm
 from .drawing import renderer
 from .figures import svg_files
 from .findings import Findings
 from .page import page
 
 
-def refuse_existing(path: Path, figures: Path | None, *, form: str = "svg", overwrite: bool) -> None:
+def refuse_existing(path: Path, figures: Path | None, *, form: FigureForm = "svg", overwrite: bool) -> None:
     """Raise RunExistsError where something is in the way, before the work and not after it."""
     if path.is_dir():
         raise RunExistsError(f"{path}: a folder is there; name a file to write")
@@ -32,10 +33,10 @@ def write_page(found: Findings, path: Path) -> int:
     return len(text)
 
 
-def write_figures(found: Findings, folder: Path, *, form: str = "svg") -> list[str]:
+def write_figures(found: Findings, folder: Path, *, form: FigureForm = "svg") -> list[str]:
     """Write every figure as a file of that form into a folder, which is made; returns the files' names.
 
-    Raises UsageError on another form than `drawing.FORMS`, and on "png" without resvg-py.
+    Raises UsageError on another form, and on "png" without resvg-py.
     """
     render = renderer(form)
     make_folders(folder, sync=False)

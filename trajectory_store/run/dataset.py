@@ -12,13 +12,13 @@ from .. import bf16 as bf16_bits
 from .. import conventions, naming
 from ..blocks.layout import TILE_ROW_BYTES
 from ..errors import UsageError
+from ..words import Bf16Form, check_word
 from .series import LazySeries
 
 if TYPE_CHECKING:
     import xarray
 
 STEP = "step"
-BF16_FORMS = ("bits", "float32")
 CHUNK_TILES = 4
 """Tiles of the default backend in a dask chunk: 8 MB by default, so that a task costs far more than its scheduling."""
 
@@ -29,12 +29,11 @@ def as_dataset(
     static: Mapping[str, npt.NDArray[Any]],
     attrs: Mapping[str, Any],
     *,
-    bf16: str = "bits",
+    bf16: Bf16Form = "bits",
     chunks: Mapping[str, int] | None = None,
 ) -> "xarray.Dataset":
     """Return the dataset that `Run.to_xarray` describes, of all series of a run; reads nothing of a series."""
-    if bf16 not in BF16_FORMS:
-        raise UsageError(f"bf16={bf16!r} is unknown; choose from {', '.join(map(repr, BF16_FORMS))}")
+    check_word("bf16", bf16, Bf16Form)
     try:
         import dask.array
         import xarray

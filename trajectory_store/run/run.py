@@ -18,6 +18,7 @@ from ..backends.zarr.source import ZarrSource
 from ..errors import SeriesNotFoundError
 from ..plain_text import printable
 from ..spec import Series
+from ..words import Bf16Form
 from .series import LazySeries
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Run(Mapping[str, LazySeries]):
         """Give back files and memory; the run cannot be read after."""
         self._source.close()
 
-    def to_xarray(self, *, bf16: str = "bits", chunks: Mapping[str, int] | None = None) -> "xarray.Dataset":
+    def to_xarray(self, *, bf16: Bf16Form = "bits", chunks: Mapping[str, int] | None = None) -> "xarray.Dataset":
         """Return the run as an xarray Dataset whose variables are lazy dask arrays; needs the extra `analysis`.
 
         Every series is a variable with the attribute `logical_dtype`, and every static array a variable that is read
