@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import StorageError
+from .errors import StorageError, TrajectoryError
 
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
 _REMEDIES = {
@@ -27,7 +27,13 @@ _REMEDIES = {
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
     errno.EROFS: "the file system is read-only; choose another place",
-    errno.EMFILE: "too many files are open; raise `ulimit -n`",
+    errno.EMFILE: "close some, or raise `ulimit -n`",
+    errno.ENFILE: "other programs have them; close some and try again",
+    errno.ENOMEM: "free some memory and try again",
+    errno.EIO: "try again, then look at the device",
+    errno.ESTALE: "mount the network file system again",
+    errno.ELOOP: "mend the link that leads to itself",
+    errno.EAGAIN: "another process has it; wait for that one",
 }
 
 
@@ -36,31 +42,58 @@ def storage_errors(verb: str, path: Path) -> Iterator[None]:
     """Turn an OSError into a StorageError that says what could not be done to which path, and the remedy."""
     try:
         yield
-    except StorageError:
+    except TrajectoryError:
         raise
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        message = f"{path}: cannot {verb}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")
-        wrapped = StorageError(message)
-        wrapped.errno = error.errno
-        raise wrapped from error
+        raise storage_error(verb, path, error) from error
+
+
+def storage_error(verb: str, path: Path, error: OSError) -> StorageError:
+    """The StorageError that says what the system refused to do to which path, why, and the remedy."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    message = f"{path}: cannot {verb}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")
+    wrapped = StorageError(message)
+    wrapped.errno = error.errno
+    return wrapped
+
+
+class NotPlainError(FileNotFoundError):
+    """What has a file's name is a folder, a named pipe or a device."""
 
 
 def open_plain(path: Path) -> IO[bytes]:
-    """A plain file, open for reading, unbuffered; OSError on anything else."""
+    """A plain file, open for reading, unbuffered; errors as `open_plain_descriptor`'s."""
     return os.fdopen(open_plain_descriptor(path), "rb", buffering=0)
 
 
 def open_plain_descriptor(path: Path) -> int:
-    """The descriptor of a plain file, open for reading; OSError on anything else.
+    """The descriptor of a plain file, open for reading.
 
-    A named pipe or a device in a folder that came from elsewhere would block its reader, or never end.
+    Raises FileNotFoundError where there is no plain file of this name: that is damage, or no run. A named pipe or a
+    device in a folder that came from elsewhere would block its reader, or never end. Raises StorageError where the
+    system refuses: that says nothing about what is stored.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device that is not there
+            raise NotPlainError(error.errno, "not a plain file", str(path)) from error
+        if isinstance(error, NotADirectoryError) and not path.parent.is_dir():  # a file is on the way
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+        raise storage_error("open", path, error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
+        raise NotPlainError(errno.EINVAL, "not a plain file", str(path))
     return descriptor
+
+
+@contextlib.contextmanager
+def plain_file(path: Path) -> Iterator[IO[bytes]]:
+    """A plain file to read, unbuffered, until the block ends; errors as `open_plain_descriptor`'s, in the block too."""
+    with open_plain(path) as file, storage_errors("read", path):
+        yield file
 
 
 class Disk:
@@ -243,10 +276,12 @@ def remove_unfinished(written: Collection[Path]) -> list[Path]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # no such folder
-        return []
+    """What is in a folder; nothing where there is no such folder."""
+    with storage_errors("list", folder):
+        try:
+            return list(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 @contextlib.contextmanager
@@ -332,12 +367,24 @@ def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files of a folder take, in bytes; files that vanish meanwhile count nothing."""
+    """What the files of a folder take, in bytes; what cannot be asked, as after it vanished, counts nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    for path in files_below(folder):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """What is in a folder and below it and is no folder; StorageError where the system cannot list one.
+
+    What this user may not list, such as the `lost+found` of a mounted disk, is passed over.
+    """
+
+    def refused(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+            raise storage_error("list", Path(error.filename), error)
+
+    for root, _, names in os.walk(folder, onerror=refused):
+        yield from (Path(root, name) for name in names)

@@ -117,16 +117,16 @@ def load(run_folder: Path) -> Manifest:
     """
     path = run_folder / FILE_NAME
     try:
-        with files.open_plain(path) as file:
+        with files.plain_file(path) as file:
             n_bytes = os.fstat(file.fileno()).st_size
             if n_bytes > _MAX_BYTES:
                 raise DamageError(f"{path}: {n_bytes:,} bytes are more than a manifest can have")
             data = file.read(n_bytes)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except files.NotPlainError as error:
+        raise RunNotFoundError(f"{run_folder}: not a run; its {FILE_NAME} is {error.strerror}") from error
+    except FileNotFoundError as error:
         gone = aside(run_folder) or f"not a run; it has no {FILE_NAME}"
         raise RunNotFoundError(f"{run_folder}: {gone}") from error
-    except OSError as error:
-        raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
     body_start = len(_PREFIX) + len(b'"00000000"') + len(_MIDDLE)
     body = data[body_start : -len(_SUFFIX)]
     expected = _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX
@@ -142,7 +142,8 @@ def load(run_folder: Path) -> Manifest:
 
 def aside(run_folder: Path) -> str:
     """Where the run is that an overwrite, killed halfway, moved out of a folder that is gone; "" where none did."""
-    moved = [] if run_folder.exists() else files.moved_aside(run_folder)
+    with files.storage_errors("open", run_folder):
+        moved = [] if run_folder.exists() else files.moved_aside(run_folder)
     names = " or ".join(path.name for path in moved)
     return f"an overwrite was interrupted and left the run as {names} beside it; rename that back" if moved else ""
 

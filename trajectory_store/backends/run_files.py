@@ -1,9 +1,9 @@
 """Which files are a run's. Every other file in its folder is somebody else's, and is neither removed nor replaced."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import files
 from ..journal import spare
 from ..journal.segment import JOURNAL_FOLDER, segment_path, segment_steps
 from . import manifest as manifests
@@ -24,8 +24,7 @@ def run_files(folder: Path, manifest: Manifest) -> set[Path]:
 
 def other_files(folder: Path, written: set[Path]) -> list[Path]:
     """The files in a folder, and below it, that are not among `written`."""
-    paths = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if path not in written)
+    return sorted(path for path in files.files_below(folder) if path not in written)
 
 
 def next_seals(manifest: Manifest) -> Iterator[int]:

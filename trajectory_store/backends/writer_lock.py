@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 
 from ..errors import RunLockedError
-from ..files import storage_errors
+from ..files import storage_error, storage_errors
 
 FILE_NAME = "lock"
 
@@ -56,8 +56,10 @@ class WriterLock:
         """Whether some process writes this run now."""
         try:
             descriptor = os.open(folder / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:  # nobody can tell
+            raise storage_error("open", folder / FILE_NAME, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

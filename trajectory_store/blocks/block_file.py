@@ -24,13 +24,14 @@ class BlockFile:
 
     def __init__(self, run_folder: Path, layout: Layout, block: int, committed: Block) -> None:
         self._place = (run_folder, layout, block)
+        self._path = layout.block_path(run_folder, block)
         self._descriptor = -1
         try:
-            self._descriptor = files.open_plain_descriptor(layout.block_path(run_folder, block))
-        except OSError as error:
+            self._descriptor = files.open_plain_descriptor(self._path)
+        except FileNotFoundError as error:
             raise damaged(*self._place, f"the file cannot be read: {error.strerror}") from error
         n_bytes = os.fstat(self._descriptor).st_size
-        data = os.pread(self._descriptor, layout.index_bytes, max(0, n_bytes - layout.index_bytes))
+        data = self._read(layout.index_bytes, max(0, n_bytes - layout.index_bytes))
         is_another = n_bytes != committed.n_bytes
         if not is_another:
             self._index = parse_index(*self._place, data, n_bytes)
@@ -45,10 +46,14 @@ class BlockFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
+    def _read(self, size: int, offset: int) -> bytes:
+        with files.storage_errors("read", self._path):
+            return os.pread(self._descriptor, size, offset)
+
     def tile(self, tile: int) -> DecodedTile:
         """One tile decompressed; DamageError names the file, the steps and the tokens."""
         offset, size = self._index[tile]
-        return decode_chunk(*self._place, tile, os.pread(self._descriptor, size, offset))
+        return decode_chunk(*self._place, tile, self._read(size, offset))
 
 
 def open_block(run_folder: Path, layout: Layout, block: int, committed: Block, n_rows: int) -> BlockFile | LoadedBlock:

@@ -36,12 +36,12 @@ class LoadedBlock:
         self._layout = layout
         path = layout.block_path(run_folder, block)
         try:
-            with files.open_plain(path) as file:
+            with files.plain_file(path) as file:
                 n_bytes = os.fstat(file.fileno()).st_size
                 if n_bytes > layout.n_tiles * layout.most_chunk_bytes + layout.index_bytes:
                     raise DamageError(f"{path}, {layout.describe(block)}: {n_bytes:,} bytes are more than it can have")
                 self._data = file.read(n_bytes)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise DamageError(
                 f"{path}, {layout.describe(block)}: the file cannot be read: {error.strerror}; restore it from a copy"
             ) from error

@@ -78,13 +78,15 @@ class StaticArray:
         """The array in its logical dtype; DamageError where its chunk fails its checksum."""
         path = self.chunk_path(run_folder, name)
         try:
-            with files.open_plain(path) as file:
+            with files.plain_file(path) as file:
                 n_bytes = os.fstat(file.fileno()).st_size
                 if n_bytes > 2 * self.n_bytes + _MAX_OVERHEAD:
                     raise DamageError(f"{path}: larger than static array {name!r} can be")
                 chunk = file.read(n_bytes)
-        except OSError as error:
-            raise DamageError(f"{path}: static array {name!r} cannot be read: {error.strerror}") from error
+        except FileNotFoundError as error:
+            raise DamageError(
+                f"{path}: static array {name!r} cannot be read: {error.strerror}; restore it from a copy"
+            ) from error
         if file_crc32(chunk) != self.crc32:
             raise DamageError(f"{path}: static array {name!r} fails its checksum; restore it from a copy")
         try:

@@ -52,6 +52,8 @@ def decompress(payload: bytes, most_bytes: int) -> npt.NDArray[np.uint8]:
     try:
         zstd.decompress(payload, out)
     except (RuntimeError, ValueError) as error:
+        if "memory" in str(error):
+            raise MemoryError(f"zstd: {error}") from error
         raise DamageError(f"zstd: {error}") from error
     return out
 

@@ -4,6 +4,9 @@ A reader gives rows in their own dtype, in native byte order; it is asked for th
 once, so that compressed streams can be read as they come.
 """
 
+import errno
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .. import files
 from ..backends.safetensors.source import SafetensorsFile
+from ..errors import MalformedFileError, TrajectoryError
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,21 @@ class ForeignFile(Protocol):
 
     def close(self) -> None:
         """Give back what is open."""
+
+
+def broken_file(path: Path, what: str, error: BaseException) -> TrajectoryError:
+    """The error for a file whose reader failed: StorageError where the system refused, else MalformedFileError."""
+    if isinstance(error, TrajectoryError):
+        return error
+    number = getattr(error, "errno", None)
+    if number is None and (told := _TOLD_ERRNO.search(str(error))):  # HDF5 says it in its message only
+        number = int(told[1])
+    if number in (None, errno.EINVAL, errno.EOVERFLOW):  # of offsets that the file itself gives
+        return MalformedFileError(f"{path}: {what}: {error}")
+    return files.storage_error("read", path, OSError(number, os.strerror(number)))
+
+
+_TOLD_ERRNO = re.compile(r"errno = ([0-9]{1,3})\b")
 
 
 class ForeignSafetensors:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .. import files
 from ..errors import MalformedFileError, RunNotFoundError, UsageError
-from .foreign import ForeignArray
+from .foreign import ForeignArray, broken_file
 
 CACHE_BYTES = 256 << 20
 """Decompressed chunks that HDF5 keeps, a dataset, or one chunk: those longer than a read are then decoded once."""
@@ -41,7 +41,7 @@ class ForeignHdf5:
         self._datasets: dict[str, Any] = {}
         try:
             files.open_plain(path).close()
-        except OSError as error:
+        except FileNotFoundError as error:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
         with self._broken("not a sound HDF5 file"):
             self._file = h5py.File(path, "r")
@@ -99,7 +99,7 @@ class ForeignHdf5:
         try:
             yield
         except _BROKEN as error:
-            raise MalformedFileError(f"{self.path}: {what}: {error}") from error
+            raise broken_file(self.path, what, error) from error
 
 
 def _datasets(name: str, item: Any) -> dict[str, int]:

@@ -113,9 +113,9 @@ def import_file(
     """Make a run of a file of any of these kinds; its first bytes say which."""
     path = Path(file)
     try:
-        with files.open_plain(path) as opened:
+        with files.plain_file(path) as opened:
             start = opened.read(8)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
     if start.startswith((b"PK", b"\x93NUMPY")):
         return import_numpy(path, run_path, name=name, **options)

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from .. import files
 from ..errors import MalformedFileError, RunNotFoundError
-from .foreign import ForeignArray
+from .foreign import ForeignArray, broken_file
 
 # What zipfile, zlib and numpy's header parser raise: the last reads Python 2's headers by way of tokenize.
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError, struct.error),
-    *(EOFError, ValueError, TypeError, SyntaxError, NotImplementedError, RuntimeError, MemoryError, OSError),
+    *(EOFError, ValueError, TypeError, SyntaxError, NotImplementedError, RuntimeError, OSError),
 )
 _SUFFIX = ".npy"
 
@@ -38,7 +38,7 @@ class ForeignNumpy:
         self._streams: dict[str, _Stream] = {}
         try:
             self._file: IO[bytes] = files.open_plain(path)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
         try:
             if self._file.read(2) == b"PK":
@@ -61,15 +61,15 @@ class ForeignNumpy:
                     raise MalformedFileError(f"{self.path}: two arrays in it are called {name!r}")
                 self._add(name, self._archive.open(member), member.file_size)
         except _BROKEN as error:
-            raise MalformedFileError(f"{self.path}: not a sound .npz archive: {error}") from error
+            raise broken_file(self.path, "not a sound .npz archive", error) from error
 
     def _add(self, name: str, stream: IO[bytes], stream_bytes: int) -> None:
         """Read the header of one array and keep its stream for the rows."""
         try:
             shape, is_fortran, dtype = _header(stream)
             offset = stream.tell()
-        except _BROKEN as error:
-            raise MalformedFileError(f"{self.path}: array {name!r} has no sound .npy header: {error}") from error
+        except (*_BROKEN, MemoryError) as error:  # the parser's, on a header that is too deep
+            raise broken_file(self.path, f"array {name!r} has no sound .npy header", error) from error
         if dtype.hasobject:
             self.left_out.append(f"{name!r} is an array of Python objects, which is never unpickled")
             return
@@ -97,7 +97,7 @@ class ForeignNumpy:
         try:
             data = stream.take(n_bytes, is_last=not array.shape or stop == array.shape[0])
         except _BROKEN as error:
-            raise MalformedFileError(f"{self.path}: array {name!r} cannot be read from row {start}: {error}") from error
+            raise broken_file(self.path, f"array {name!r} cannot be read from row {start}", error) from error
         stream.row = stop
         shape = (n_rows, *array.shape[1:]) if array.shape else ()
         return np.frombuffer(data, dtype=stream.dtype).astype(array.dtype, copy=False).reshape(shape)

@@ -33,12 +33,13 @@ def segment_path(folder: Path, first_step: int) -> Path:
 
 def segment_steps(folder: Path) -> list[int]:
     """The first steps of the segments there are, increasing; whatever else lies in the folder is not ours."""
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise DamageError(f"{folder}: cannot be read: {error.strerror}") from error
+    with files.storage_errors("list", folder):
+        try:
+            names = [path.name for path in folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as error:
+            raise DamageError(f"{folder}: not a folder; restore it from a copy") from error
     return sorted(int(n) for n in names if len(n) == NAME_DIGITS and n.isascii() and n.isdigit())
 
 
@@ -63,10 +64,10 @@ class Segment:
         self._spec = spec
         try:
             self._file = files.open_plain(path)
-        except FileNotFoundError:  # sealed and removed meanwhile
-            raise
-        except OSError as error:
-            raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
+        except FileNotFoundError as error:
+            if path.is_symlink() or isinstance(error, files.NotPlainError):
+                raise DamageError(f"{path}: cannot be read: {error.strerror}; restore it from a copy") from error
+            raise  # sealed and removed meanwhile
         spare.hold(self._file.fileno())
         # A run that is dropped without `close`, as in a notebook, gives its files back too.
         self._finalizer = weakref.finalize(self, self._file.close)
@@ -103,10 +104,11 @@ class Segment:
 
     def is_current(self) -> bool:
         """Whether the file still has its name: a writer may have removed it, or have kept it for another segment."""
-        try:
-            there = self.path.stat()
-        except OSError:
-            return False
+        with files.storage_errors("read", self.path):
+            try:
+                there = self.path.stat()
+            except FileNotFoundError:
+                return False
         return os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def scan(self) -> None:

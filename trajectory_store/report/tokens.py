@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .. import conventions
 from ..errors import MalformedFileError, RunNotFoundError, UsageError
-from ..files import open_plain
+from ..files import plain_file
 from ..plain_text import printable
 from ..run import Run
 
@@ -60,9 +60,9 @@ def shortened(text: str, most: int = 12) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        with open_plain(path) as file:
+        with plain_file(path) as file:
             text = file.read(_MAX_BYTES + 1) or b""
-    except OSError as error:
+    except FileNotFoundError as error:
         raise RunNotFoundError(f"{path}: no readable tokenizer.json there: {error.strerror or error}") from error
     if len(text) > _MAX_BYTES:
         raise MalformedFileError(f"{path}: larger than any tokenizer.json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from .. import files
 from ..backends import manifest as manifests
 from ..backends.memmap.source import MemmapSource
 from ..backends.safetensors.source import SafetensorsSource
@@ -32,7 +33,9 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
     FormatVersionError where a newer version of this package wrote it.
     """
     where = Path(path)
-    if where.is_file():
+    with files.storage_errors("open", where):
+        is_file = where.is_file()
+    if is_file:
         return Run(SafetensorsSource(where))
     backend = manifests.load(where).backend
     return Run(ZarrSource(where) if backend == "zarr" else MemmapSource(where))

@@ -80,12 +80,12 @@ class CommitLog:
     def scan(self) -> None:
         """Read the headers after the last sound one; stops without a complaint where none follows."""
         try:
-            with files.open_plain(self.path) as file:
+            with files.plain_file(self.path) as file:
                 # No further than it reaches now: a header that comes while the bytes before it were already looked at
                 # would seem to follow a gap.
                 n_bytes = os.fstat(file.fileno()).st_size
                 self._scan(lambda offset, size: os.pread(file.fileno(), max(0, min(size, n_bytes - offset)), offset))
-        except OSError as error:
+        except FileNotFoundError as error:
             raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
 
     def _scan(self, read: record.Reader) -> None:

@@ -37,12 +37,12 @@ class RowFile:
     def __init__(self, path: Path, spec: RunSpec, static: Mapping[str, StaticArray]) -> None:
         self.path = path
         try:
-            with files.open_plain(path) as file:
+            with files.plain_file(path) as file:
                 status = os.fstat(file.fileno())
                 self._identity = (status.st_dev, status.st_ino)
                 header, self.tensors = safetensors_format.read_header(file)
                 self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
-        except OSError as error:
+        except FileNotFoundError as error:
             raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
         except MalformedFileError as error:
             raise DamageError(f"{path}: {error}") from error
@@ -63,10 +63,11 @@ class RowFile:
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file: a writer may have cut or extended it into another."""
-        try:
-            status = self.path.stat()
-        except OSError as error:
-            raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
+        with files.storage_errors("read", self.path):
+            try:
+                status = self.path.stat()
+            except FileNotFoundError as error:
+                raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
         return self._identity == (status.st_dev, status.st_ino)
 
     def rows(self, name: str) -> npt.NDArray[Any]:

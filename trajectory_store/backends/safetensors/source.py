@@ -31,10 +31,10 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with files.open_plain(path) as file:
+            with files.plain_file(path) as file:
                 header, self.tensors = safetensors_format.read_header(file)
                 self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
-        except OSError as error:
+        except FileNotFoundError as error:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
         except MalformedFileError as error:
             raise MalformedFileError(f"{path}: {error}") from error

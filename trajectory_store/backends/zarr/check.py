@@ -8,7 +8,7 @@ from ... import files
 from ...blocks.block import Block
 from ...blocks.layout import Layout
 from ...blocks.loaded_block import LoadedBlock
-from ...errors import DamageError, StorageError
+from ...errors import DamageError
 from ...journal.segment import JOURNAL_FOLDER, Segment
 from ...journal.tail import Tail, read_tail, scanned_segments
 from ...progress import Meter
@@ -54,9 +54,9 @@ class ZarrCheck:
     def _metadata_flaw(self, relative: str, manifest: Manifest, expected: bytes) -> str | None:
         most = max(2 * len(expected), 1 << 16)
         try:
-            with files.open_plain(self._path / relative) as file:
+            with files.plain_file(self._path / relative) as file:
                 found = file.read(most)
-        except OSError as error:
+        except FileNotFoundError as error:
             return f"cannot be read: {error.strerror}; the next writer writes it again"
         self._meter.add(len(found))
         if found == expected:
@@ -90,7 +90,7 @@ class ZarrCheck:
             try:
                 array.read(self._path, name)
                 self._meter.add(path.stat().st_size)
-            except (DamageError, OSError) as error:
+            except DamageError as error:
                 yield Finding("static", path, _without_path(str(error), path), name)
 
     # Blocks.
@@ -131,6 +131,7 @@ class ZarrCheck:
 
     def _journal(self) -> Iterator[Finding]:
         spec, block_steps = self._manifest.spec, self._manifest.block_steps
+        findings, n_bytes = [self._no_segments()], 0
         for attempt in range(_ATTEMPTS):
             identity = manifests.identity(self._path)
             sealed_until = manifests.load(self._path).sealed_until
@@ -141,13 +142,17 @@ class ZarrCheck:
                     n_bytes = sum(segment.n_bytes for segment in segments)
             except FileNotFoundError:
                 continue  # sealed meanwhile
-            except (DamageError, StorageError) as error:
+            except DamageError as error:
                 yield Finding("journal", self._path / JOURNAL_FOLDER, str(error))
                 return
             if not self._is_live or (manifests.identity(self._path) == identity and (not findings or attempt > 2)):
                 break
         self._meter.add(n_bytes)
         yield from findings
+
+    def _no_segments(self) -> Finding:
+        message = "a segment in it cannot be opened, though it is listed; restore it from a copy"
+        return Finding("journal", self._path / JOURNAL_FOLDER, message)
 
     def _tail(self, segments: list[Segment], tail: Tail, sealed_until: int) -> Iterator[Finding]:
         ranges = StepRanges()
