@@ -107,17 +107,13 @@ def _plain_usage_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_as_notes() -> Iterator[None]:
-    """Print a warning of ours as one sentence on stderr, without the line of code that Python adds."""
+    """Print a warning as one line on stderr, without the line of code that Python adds."""
     from ..errors import ConventionWarning
 
     with warnings.catch_warnings():
-        show = warnings.showwarning
 
-        def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, ConventionWarning):
-                echo(f"Note: {message}", err=True)
-            else:
-                show(message, category, *where, **more)
+        def note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+            echo(f"{'Note' if issubclass(category, ConventionWarning) else 'Warning'}: {message}", err=True)
 
         warnings.simplefilter("always", ConventionWarning)
         warnings.showwarning = note
