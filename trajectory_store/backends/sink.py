@@ -39,8 +39,8 @@ class Sink(Protocol):
         StepOrderError
             Another step is the next one.
         FrameError
-            A series is missing, unknown or not due, or its value is no array of its shape; of a sparse tensor, a DTensor,
-            a masked array and the like it says what to pass instead.
+            A series is missing, unknown or not due, or its value is no array of its shape; of a sparse tensor, a
+            DTensor, a masked array and the like it says what to pass instead.
         LossyCastError
             Bits of a value would change.
         """
