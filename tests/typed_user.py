@@ -61,7 +61,7 @@ def understand(run: ts.Run) -> None:
 
 def refused(run: ts.Run) -> list[str]:
     """What a type checker refuses is one sentence when it runs."""
-    said = []
+    said: list[str] = []
     try:
         ts.analysis.cloud(run, thread=2)  # type: ignore[call-arg]
     except UsageError as error:

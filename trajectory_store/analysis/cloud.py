@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +153,7 @@ def _check_mask(recorded: Recorded, series: str, dead: Mask) -> None:
 class CloudOf:
     """The analysis behind `cloud`; tokens: a mask, None for all of them."""
 
-    needs = Needs("cloud", every_step=False)
+    needs: ClassVar[Needs] = Needs("cloud", every_step=False)
 
     def __init__(self, tokens: Mask | None = None) -> None:
         self._tokens = None if tokens is None else np.asarray(tokens, dtype=bool)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ def freeze_onset(recorded: Recorded, series: str = "W", **options: Unpack[ScanOp
 class FreezeOnset:
     """The analysis behind `freeze_onset`."""
 
-    needs = Needs("freeze onset")
+    needs: ClassVar[Needs] = Needs("freeze onset")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
         return None if slab.is_still else last_step(slab, slab.moved)
@@ -94,7 +94,7 @@ def stillness(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptio
 class StillRuns:
     """The analysis behind `stillness`."""
 
-    needs = Needs("stillness")
+    needs: ClassVar[Needs] = Needs("stillness")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
         """(rows, 1): the tokens that moved."""
@@ -136,7 +136,7 @@ class LastAbove:
     """The last step at which each token's ‖ΔW′‖₁ exceeds `threshold` ULPs, or is NaN; 0 where it never does."""
 
     threshold: float
-    needs = Needs("stumble duration")
+    needs: ClassVar[Needs] = Needs("stumble duration")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
         if not len(slab.changes.owner):
@@ -163,7 +163,7 @@ class FirstBelow:
     """The analysis behind `cohort_onset`."""
 
     threshold: float
-    needs = Needs("cohort onset")
+    needs: ClassVar[Needs] = Needs("cohort onset")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64]:
         is_below = slab.spread(~(slab.norms.l1 <= self.threshold)) == 0

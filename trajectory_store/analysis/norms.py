@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ def displacement(recorded: Recorded, series: str = "W", **options: Unpack[ScanOp
 class DisplacementNorms:
     """The analysis behind `displacement`."""
 
-    needs = Needs("displacement")
+    needs: ClassVar[Needs] = Needs("displacement")
 
     def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], Norms] | None:
         return (slab.changes.movers, slab.norms) if len(slab.changes.owner) else None

@@ -6,7 +6,7 @@ A scheme sorts a token's move into phases, the coldest first. A token that is no
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Unpack
+from typing import ClassVar, Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ class FiveStates:
     """By ‖ΔW′‖₂ in ULPs: frozen < 0.1 ≤ solid < 1 ≤ slush < 10 ≤ liquid < 100 ≤ gas."""
 
     thresholds: tuple[float, float, float, float] = (0.1, 1.0, 10.0, 100.0)
-    names = ("frozen", "solid", "slush", "liquid", "gas")
+    names: ClassVar[tuple[str, ...]] = ("frozen", "solid", "slush", "liquid", "gas")
 
     def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
         return np.searchsorted(np.asarray(self.thresholds, dtype=np.float64), slab.norms.l2, side="right").astype(
@@ -52,7 +52,7 @@ class Regimes:
     stumble: float = 1.0
     sphere: float | None = None
     hypernova: float = 1000.0
-    names = ("frozen", "stumbling", "spherical", "superluminal", "hypernova")
+    names: ClassVar[tuple[str, ...]] = ("frozen", "stumbling", "spherical", "superluminal", "hypernova")
 
     def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
         l1, l2 = slab.norms.l1, slab.norms.l2
@@ -66,7 +66,7 @@ class LatticeOrThermal:
     """frozen ‖ΔW‖₂ = 0, lattice ‖ΔW‖₂ ≤ 8 · mean ULP(W[t−1]) over the token's dims, thermal above; `cells` is the 8."""
 
     cells: float = 8.0
-    names = ("frozen", "lattice", "thermal")
+    names: ClassVar[tuple[str, ...]] = ("frozen", "lattice", "thermal")
 
     def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
         changes = slab.changes
@@ -198,7 +198,7 @@ class PhaseOfMoves:
     """The analysis behind `phases`."""
 
     scheme: Scheme
-    needs = Needs("phases")
+    needs: ClassVar[Needs] = Needs("phases")
 
     def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]] | None:
         return (slab.changes.movers, self.scheme.of_moves(slab)) if len(slab.changes.owner) else None
