@@ -4,6 +4,7 @@
 """
 
 import builtins
+import doctest
 import inspect
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, is_typeddict
 
+import numpy as np
 import pytest
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import validate
@@ -104,6 +106,21 @@ def test_a_public_docstring_is_numpydoc(dotted: str) -> None:
         assert found, f"{dotted} is mended: take it off {TO_MEND.name}"
     else:
         assert found == []
+
+
+@pytest.mark.parametrize(
+    "dotted", [dotted for dotted, value in PUBLIC.items() if ">>>" in (inspect.getdoc(value) or "")]
+)
+def test_an_example_in_a_docstring_runs(dotted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it shows is what comes out. `np`, `ts` and `analysis` are imported, and it runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    names = {"np": np, "ts": ts, "analysis": analysis}
+    said: list[str] = []
+    shown = doctest.DocTestParser().get_doctest(inspect.getdoc(PUBLIC[dotted]) or "", names, dotted, None, None)
+
+    doctest.DocTestRunner().run(shown, out=said.append)
+
+    assert "".join(said) == ""
 
 
 def test_the_list_names_only_what_there_is() -> None:

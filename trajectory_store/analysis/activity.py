@@ -15,10 +15,21 @@ from .slab import Slab, sums_by
 
 @dataclass(frozen=True)
 class Activity:
-    """Sums over all tokens at every step that has a step before; each (n,).
+    """What moves at each step, summed over all tokens.
 
-    movers: tokens that moved, int64. l1, l2: Σ‖ΔW‖₁, Σ‖ΔW‖₂. energy: ½ Σ‖ΔW‖₂². participation: the share of the
-    movers that carries the energy, (Σe)² / (movers · Σe²) with e = ½‖ΔW‖₂², 1 if all share alike, NaN if none moves.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    movers : ndarray of int64, shape (n,)
+        Tokens that moved.
+    l1, l2 : ndarray of float64, shape (n,)
+        Σ‖ΔW‖₁ and Σ‖ΔW‖₂, in the weights' own unit.
+    energy : ndarray of float64, shape (n,)
+        ½ Σ‖ΔW‖₂².
+    participation : ndarray of float64, shape (n,)
+        The share of the movers that carries the energy, (Σe)² / (movers · Σe²) with e = ½‖ΔW‖₂². It is 1 if all
+        movers share alike, and NaN if none moves.
     """
 
     steps: npt.NDArray[np.int64]
@@ -31,9 +42,27 @@ class Activity:
 
 @takes(ScanOptions)
 def activity(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Activity:
-    """System activity with v = ΔW[t] = W[t] − W[t−1]: movers, Σ‖v‖₁, Σ‖v‖₂, ½Σ‖v‖₂², participation ratio.
+    """Measure how much of the whole system moves at each step.
 
-    float64. NaN where an entry is not finite.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Activity
+        Movers, Σ‖v‖₁, Σ‖v‖₂, ½ Σ‖v‖₂² and the participation ratio, with v = ΔW[t] = W[t] − W[t−1]. Sums are NaN if an
+        entry is not finite.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
     """
     return scan_one(recorded, SystemActivity(), series=series, **options)
 

@@ -18,11 +18,24 @@ from .slab import Slab, SlabPlace
 
 @dataclass(frozen=True)
 class AdamAccounting:
-    """What Adam's formula says beside what was recorded, at every step ≥ 1; each (n,).
+    """What Adam's formula predicts, beside what was recorded.
 
-    equal: entries whose predicted weight has the recorded bits, within_one: those at most one lattice cell apart,
-    int64; of `n_entries`. largest_error: max |predicted − recorded| before rounding, float64. thrust: the mean over
-    the tokens of ‖m̂ / (√v̂ + ε)‖₂, move: that of ‖ΔW‖₂.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    n_entries : int
+        Entries of one step, tokens × dims.
+    equal : ndarray of int64, shape (n,)
+        Entries whose predicted weight has the recorded bits.
+    within_one : ndarray of int64, shape (n,)
+        Entries whose predicted weight is at most one lattice cell away, equal ones among them.
+    largest_error : ndarray of float64, shape (n,)
+        max |predicted − recorded|, before the prediction is rounded.
+    thrust : ndarray of float64, shape (n,)
+        The mean over the tokens of ‖m̂ / (√v̂ + ε)‖₂.
+    move : ndarray of float64, shape (n,)
+        The mean over the tokens of ‖ΔW‖₂.
     """
 
     steps: npt.NDArray[np.int64]
@@ -35,7 +48,7 @@ class AdamAccounting:
 
     @property
     def fraction_equal(self) -> npt.NDArray[np.float64]:
-        """The share of entries that are predicted bit for bit, (n,)."""
+        """The share of entries that are predicted bit for bit, float64, shape (n,)."""
         return self.equal / self.n_entries
 
 
@@ -53,11 +66,37 @@ def adam_accounting(
     weight_decay: float | None = None,
     **options: Unpack[ScanOptions],
 ) -> AdamAccounting:
-    """Predict W[t] = (1 − ηλ) W[t−1] − η m̂[t] / (√v̂[t] + ε) with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ), and compare.
+    """Predict each weight from the recorded optimizer state, and compare.
 
-    m, v: the names of Adam's recorded states after update t. Computed in float64 and rounded once to bfloat16, so a
-    difference is what the optimizer's own rounding did. Hyperparameters are the run's attributes of the same names,
-    also within its attribute "config", unless given. Raises UsageError where states or hyperparameters are missing.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the weights and Adam's states, so a run or a sink.
+    series : str
+        The weights, (step, token, dim) of bfloat16 or its bits.
+    m, v : str
+        The series of Adam's first and second moment after update t, without bias correction.
+    learning_rate, beta1, beta2, epsilon, weight_decay : float, optional
+        The hyperparameters η, β₁, β₂, ε and λ. By default they are the run's attributes of the same names, or those
+        within its attribute `config`.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    AdamAccounting
+        How many entries agree at each step, and by how much the others do not.
+
+    Raises
+    ------
+    UsageError
+        A state or a hyperparameter is missing, or a hyperparameter is no number.
+
+    Notes
+    -----
+    W[t] = (1 − ηλ) W[t−1] − η m̂[t] / (√v̂[t] + ε), with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ): decoupled weight
+    decay, as in AdamW (Loshchilov and Hutter, 2019). It is computed in float64 and rounded once to bfloat16, so a
+    difference is what the optimizer's own rounding did.
     """
     given = dict(zip(conventions.HYPERPARAMETERS, (learning_rate, beta1, beta2, epsilon, weight_decay), strict=True))
     return scan_one(recorded, books_of(recorded, m, v, given), series=series, **options)
@@ -86,7 +125,15 @@ def hyperparameters(recorded: Recorded, given: Mapping[str, float | None], wants
 
 @dataclass(frozen=True)
 class AdamBooks:
-    """The analysis behind `adam_accounting`."""
+    """The analysis behind `adam_accounting`.
+
+    Parameters
+    ----------
+    m, v : str
+        The series of Adam's first and second moment.
+    learning_rate, beta1, beta2, epsilon, weight_decay : float
+        The hyperparameters.
+    """
 
     m: str
     v: str

@@ -15,10 +15,18 @@ from .slab import Slab, sums_by
 
 @dataclass(frozen=True)
 class Aggregates:
-    """Shares and means over all tokens at every step that has a step before; each (n,), float64.
+    """Shares and means over all tokens.
 
-    frozen: the share with ‖ΔW′‖₁ = 0, within_one: with ‖ΔW′‖∞ ≤ 1 ULP, the frozen ones among them. l1, l2, linf: the
-    mean norms in ULPs, NaN where an entry is not finite.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    frozen : ndarray of float64, shape (n,)
+        The share of tokens with ‖ΔW′‖₁ = 0.
+    within_one : ndarray of float64, shape (n,)
+        The share of tokens with ‖ΔW′‖∞ ≤ 1 ULP, the frozen ones among them.
+    l1, l2, linf : ndarray of float64, shape (n,)
+        The mean norms in ULPs, NaN if an entry is not finite.
     """
 
     steps: npt.NDArray[np.int64]
@@ -31,8 +39,29 @@ class Aggregates:
 
 @takes(ScanOptions)
 def aggregates(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Aggregates:
-    """The shares with ‖ΔW′‖₁ = 0 and ‖ΔW′‖∞ ≤ 1, and the means of ‖ΔW′‖₁, ‖ΔW′‖₂ and ‖ΔW′‖∞ over the tokens.
+    """Average the tokens' moves at each step.
 
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Aggregates
+        The shares of tokens with ‖ΔW′‖₁ = 0 and with ‖ΔW′‖∞ ≤ 1, and the means of ‖ΔW′‖₁, ‖ΔW′‖₂ and ‖ΔW′‖∞.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+
+    Notes
+    -----
     Memory does not grow with steps × tokens, as that of `displacement` does.
     """
     return scan_one(recorded, MoveAggregates(), series=series, **options)

@@ -19,9 +19,16 @@ Cosines = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Alignment:
-    """The distribution of one cosine over the tokens that have it, at each step; each (n,).
+    """The distribution of one cosine over the tokens that have it.
 
-    tokens: how many have it, int64. mean, median: float64, NaN where none has.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those at which a token can have it.
+    tokens : ndarray of int64, shape (n,)
+        How many tokens have it.
+    mean, median : ndarray of float64, shape (n,)
+        NaN if no token has it.
     """
 
     steps: npt.NDArray[np.int64]
@@ -32,19 +39,58 @@ class Alignment:
 
 @takes(ScanOptions)
 def bulk(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Alignment:
-    """Bulk correlation ρ = cos(ΔW_i[t], ΔC[t]) over the tokens i that moved, ΔC = mean_i ΔW_i, at steps ≥ 1.
+    """Compare each token's move with the move of the centre, at steps ≥ 1.
 
-    1 where all move alike, near 0 where each goes its own way. Tokens that are not finite have none; steps at which
-    the centre stands still have none either.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Alignment
+        The bulk correlation ρ = cos(ΔW_i[t], ΔC[t]) over the tokens i that moved, with ΔC = mean_i ΔW_i.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+
+    Notes
+    -----
+    ρ is 1 if all tokens move alike, and near 0 if each goes its own way. A token that is not finite has none, and no
+    token has one at a step at which the centre stands still.
     """
     return scan_one(recorded, BulkCorrelation(), series=series, **options)
 
 
 @takes(ScanOptions)
 def velocity(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Alignment:
-    """cos(ΔW_i[t−1], ΔW_i[t]) over the tokens i that moved at both steps, at steps ≥ 2.
+    """Compare each token's move with its own move one step before, at steps ≥ 2.
 
-    1 where each goes on in its direction, −1 where it turns back.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Alignment
+        cos(ΔW_i[t−1], ΔW_i[t]) over the tokens i that moved at both steps: 1 if a token goes on in its direction, −1 if
+        it turns back.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
     """
     return scan_one(recorded, VelocityCosine(), series=series, **options)
 

@@ -20,10 +20,18 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cloud:
-    """Centre and width of the cloud at every recorded step; float64, NaN where an entry is not finite.
+    """Centre and width of the cloud of tokens; NaN if an entry is not finite.
 
-    steps: (n,) int64. centroid c: (n, dim), the mean of W over the tokens. radius: (n,), the mean over the tokens of
-    ‖W − c‖₂. largest_radius: (n,), the maximum.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Every recorded step.
+    centroid : ndarray of float64, shape (n, dim)
+        c, the mean of W over the tokens.
+    radius : ndarray of float64, shape (n,)
+        The mean over the tokens of ‖W − c‖₂.
+    largest_radius : ndarray of float64, shape (n,)
+        The maximum over the tokens of ‖W − c‖₂.
     """
 
     steps: npt.NDArray[np.int64]
@@ -86,16 +94,46 @@ def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArra
 def cloud(
     recorded: Recorded, series: str = "W", *, tokens: Mask | None = None, **options: Unpack[ScanOptions]
 ) -> Cloud:
-    """Centroid c = mean_i W_i and radius mean_i ‖W_i − c‖₂ of the tokens, or of those a mask chooses, at every step.
+    """Find the centre and the width of the cloud of tokens, at every recorded step.
 
-    Sums are float64, over tiles of tokens of a fixed width.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    tokens : ndarray of bool, shape (tokens,), optional
+        Which tokens make the cloud; all of them by default.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Cloud
+        The centroid c = mean_i W_i and the radius mean_i ‖W_i − c‖₂.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or the mask is not one flag a token with one of them
+        true.
+
+    Notes
+    -----
+    Sums are float64, over tiles of tokens of a fixed width, so that every backend gives the same bits.
     """
     return scan_one(recorded, CloudOf(tokens), series=series, **options)
 
 
 @dataclass(frozen=True)
 class Separation:
-    """The live and the dead cloud of one run, and the distance of their centres ‖c_live − c_dead‖₂, (n,)."""
+    """The live and the dead cloud of one run.
+
+    Attributes
+    ----------
+    live, dead : Cloud
+        The two clouds, at the same steps.
+    """
 
     live: Cloud
     dead: Cloud
@@ -115,10 +153,28 @@ class Separation:
 def separation(
     recorded: Recorded, series: str = "W", *, dead: Mask | None = None, **options: Unpack[ScanOptions]
 ) -> Separation:
-    """Live against dead where a run recorded both: two clouds in one pass.
+    """Measure how far the live tokens are from the dead ones, in a run that recorded both.
 
-    dead: a mask over the rows; what the run's `dead_mask` says of them unless given. Raises UsageError if the run
-    recorded other tokens than the mask is about.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    dead : ndarray of bool, shape (tokens,), optional
+        Which rows are dead tokens. By default the run's own conventions say so.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Separation
+        Two clouds from one pass, and the distance ‖c_live − c_dead‖₂ of their centres.
+
+    Raises
+    ------
+    UsageError
+        Nothing says which rows are dead, or the mask has not one flag a row.
     """
     dead = dead_mask(recorded, series) if dead is None else dead
     _check_mask(recorded, series, dead)
@@ -151,7 +207,13 @@ def _check_mask(recorded: Recorded, series: str, dead: Mask) -> None:
 
 
 class CloudOf:
-    """The analysis behind `cloud`; tokens: a mask, None for all of them."""
+    """The analysis behind `cloud`.
+
+    Parameters
+    ----------
+    tokens : ndarray of bool, shape (tokens,), optional
+        Which tokens make the cloud; all of them by default.
+    """
 
     needs: ClassVar[Needs] = Needs("cloud", every_step=False)
 

@@ -19,10 +19,16 @@ _OTHER = "the other run"
 
 @dataclass(frozen=True)
 class Divergence:
-    """The distance of two runs at the steps that both recorded; each (n,).
+    """The distance of two runs.
 
-    distance: ‖A[t] − B[t]‖ over all entries (Frobenius), float64; entries of equal bits count 0, NaN where others are
-    not finite. differing: entries whose bits differ, int64.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that both runs recorded.
+    distance : ndarray of float64, shape (n,)
+        ‖A[t] − B[t]‖_F over all entries. Entries of equal bits count 0; it is NaN if others are not finite.
+    differing : ndarray of int64, shape (n,)
+        Entries whose bits differ.
     """
 
     steps: npt.NDArray[np.int64]
@@ -42,9 +48,26 @@ class Divergence:
 
 @takes(ScanOptions)
 def divergence(a: Recorded, b: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Divergence:
-    """‖W_a[t] − W_b[t]‖_F and the number of entries whose bits differ, at the steps that both runs have.
+    """Measure how far two runs are apart, at the steps that both have.
 
-    One may be longer. Raises UsageError where they recorded other tokens or other steps.
+    Parameters
+    ----------
+    a, b : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16. One may be longer.
+    series : str
+        The series to look at.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Divergence
+        ‖W_a[t] − W_b[t]‖_F, and the number of entries whose bits differ.
+
+    Raises
+    ------
+    UsageError
+        The runs have other tokens or dims, or recorded other steps.
     """
     one, other = as_series(a, series), as_series(b, series)
     for each in (one, other):

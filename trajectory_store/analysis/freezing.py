@@ -16,10 +16,37 @@ from .slab import Slab, SlabPlace
 
 @takes(ScanOptions)
 def freeze_onset(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> npt.NDArray[np.int64]:
-    """The last step k at which any bit of the token's row differs from step k − 1, 0 where it never moved.
+    """Find when each token stopped moving.
 
-    int64 (tokens,). Bits, not values: a zero that changes its sign moved, a NaN that stays the same did not. Its
-    largest entry is the run's last motion.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    ndarray of int64, shape (tokens,)
+        The last step k at which any bit of the token's row differs from step k − 1; 0 if it never moved. The largest
+        entry is the run's last motion.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+
+    Notes
+    -----
+    Bits are compared, not values: a zero that changes its sign moved, and a NaN that stays the same did not.
+
+    Examples
+    --------
+    >>> bits = np.array([[[1], [5]], [[2], [5]], [[2], [5]]], dtype=np.uint16)  # 3 steps, 2 tokens, 1 dim
+    >>> analysis.freeze_onset(bits)
+    array([1, 0])
     """
     return scan_one(recorded, FreezeOnset(), series=series, **options)
 
@@ -61,10 +88,16 @@ class LastSteps:
 
 @dataclass(frozen=True)
 class Stillness:
-    """How many tokens move at each step, and the runs of consecutive steps at which none does.
+    """How many tokens move at each step, and the stretches of steps at which none does.
 
-    steps: (n,) int64, those that have a step before. movers: (n,) int64. first_steps, lengths: (runs,) int64, the
-    step at which each run of still steps begins and how many steps it lasts.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    movers : ndarray of int64, shape (n,)
+        Tokens that moved.
+    first_steps, lengths : ndarray of int64, shape (stretches,)
+        The step at which each still stretch begins, and how many steps it lasts.
     """
 
     steps: npt.NDArray[np.int64]
@@ -86,7 +119,35 @@ class Stillness:
 
 @takes(ScanOptions)
 def stillness(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Stillness:
-    """Global stillness: maximal runs of steps t at which W[t] = W[t−1] in every bit of every token."""
+    """Find the stretches of steps at which nothing moves.
+
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Stillness
+        The longest stretches of steps t at which W[t] = W[t−1] in every bit of every token, and the movers at each
+        step.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+
+    Examples
+    --------
+    >>> bits = np.array([[[1], [5]], [[2], [5]], [[2], [5]]], dtype=np.uint16)  # 3 steps, 2 tokens, 1 dim
+    >>> found = analysis.stillness(bits)
+    >>> found.movers, found.first_steps, found.lengths
+    (array([1, 0]), array([2]), array([1]))
+    """
     return scan_one(recorded, StillRuns(), series=series, **options)
 
 
@@ -113,7 +174,13 @@ def _stillness(extent: Extent, sums: npt.NDArray[np.float64]) -> Stillness:
 
 @dataclass(frozen=True)
 class Stumbles:
-    """When each token made its last big move and its last move of any size; int64 (tokens,), 0 where it made none."""
+    """When each token made its last big move, and its last move of any size.
+
+    Attributes
+    ----------
+    last_big, last_any : ndarray of int64, shape (tokens,)
+        The step of the move; 0 if it made none.
+    """
 
     last_big: npt.NDArray[np.int64]
     last_any: npt.NDArray[np.int64]
@@ -126,14 +193,42 @@ class Stumbles:
 
 @takes(ScanOptions)
 def stumbles(recorded: Recorded, series: str = "W", *, big: float = 1.0, **options: Unpack[ScanOptions]) -> Stumbles:
-    """Stumble duration: t_last_any − t_last_big, where a big move has ‖ΔW′‖₁ > `big` ULPs, NaN counting as big."""
+    """Find how long each token went on in small moves after its last big one.
+
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    big : float
+        A move is big if its ‖ΔW′‖₁ exceeds so many ULPs, or is NaN.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Stumbles
+        The two steps, and the duration between them, t_last_any − t_last_big.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+    """
     last_big, last_any = scan(recorded, [LastAbove(big), FreezeOnset()], series=series, **options)
     return Stumbles(last_big, last_any)
 
 
 @dataclass(frozen=True)
 class LastAbove:
-    """The last step at which each token's ‖ΔW′‖₁ exceeds `threshold` ULPs, or is NaN; 0 where it never does."""
+    """Find the last step at which each token's ‖ΔW′‖₁ exceeds a threshold, or is NaN; 0 if it never does.
+
+    Parameters
+    ----------
+    threshold : float
+        In ULPs.
+    """
 
     threshold: float
     needs: ClassVar[Needs] = Needs("stumble duration")
@@ -151,16 +246,47 @@ class LastAbove:
 def cohort_onset(
     recorded: Recorded, series: str = "W", *, at_most: float = 1.0, **options: Unpack[ScanOptions]
 ) -> npt.NDArray[np.int64]:
-    """The first step ≥ 1 at which each token's ‖ΔW′‖₁ ≤ `at_most` ULPs, int64 (tokens,); 0 where it never is.
+    """Find when each token first made a small move; tokens that share the step are a cohort.
 
-    Tokens that share it are a cohort.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    at_most : float
+        A move is small if its ‖ΔW′‖₁ is at most so many ULPs.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    ndarray of int64, shape (tokens,)
+        The first step ≥ 1 of a small move; 0 if there is none.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+
+    Examples
+    --------
+    >>> bits = np.array([[[1], [5]], [[2], [5]], [[2], [5]]], dtype=np.uint16)  # 3 steps, 2 tokens, 1 dim
+    >>> analysis.cohort_onset(bits)
+    array([1, 1])
     """
     return scan_one(recorded, FirstBelow(at_most), series=series, **options)
 
 
 @dataclass(frozen=True)
 class FirstBelow:
-    """The analysis behind `cohort_onset`."""
+    """The analysis behind `cohort_onset`.
+
+    Parameters
+    ----------
+    threshold : float
+        In ULPs.
+    """
 
     threshold: float
     needs: ClassVar[Needs] = Needs("cohort onset")

@@ -17,7 +17,15 @@ from .slab import Slab, SlabPlace
 
 @dataclass(frozen=True)
 class UniqueRows:
-    """How many distinct rows there are at each step; steps, count: (n,) int64."""
+    """How many distinct rows there are.
+
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Every recorded step.
+    count : ndarray of int64, shape (n,)
+        Distinct rows.
+    """
 
     steps: npt.NDArray[np.int64]
     count: npt.NDArray[np.int64]
@@ -25,7 +33,33 @@ class UniqueRows:
 
 @takes(ScanOptions)
 def unique_rows(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> UniqueRows:
-    """Distinct rows of W[t] as uint16 patterns, at every recorded step; −0 and +0 are different patterns."""
+    """Count the distinct rows at every recorded step.
+
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    UniqueRows
+        Distinct rows of W[t] as bit patterns, so −0 and +0 are different.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits.
+
+    Examples
+    --------
+    >>> bits = np.array([[[1], [5]], [[2], [5]], [[2], [5]]], dtype=np.uint16)  # 3 steps, 2 tokens, 1 dim
+    >>> analysis.unique_rows(bits).count
+    array([2, 2, 2])
+    """
     return scan_one(recorded, DistinctRows(), series=series, **options)
 
 
@@ -70,9 +104,16 @@ def _n_distinct(bits: npt.NDArray[Any]) -> int:
 
 @dataclass(frozen=True)
 class BlackHoles:
-    """Groups of two or more tokens at one step.
+    """Groups of two or more tokens that share a place, at one step.
 
-    hole: (tokens,) int64, which hole a token is in, the most populous first, −1 for none. population: (holes,) int64.
+    Attributes
+    ----------
+    step : int
+        The step.
+    hole : ndarray of int64, shape (tokens,)
+        Which hole each token is in, 0 for the most populous; −1 for none.
+    population : ndarray of int64, shape (holes,)
+        Tokens in each hole.
     """
 
     step: int
@@ -81,10 +122,37 @@ class BlackHoles:
 
 
 def black_holes(recorded: Recorded, steps: Sequence[int], series: str = "W", *, max_cells: int = 0) -> list[BlackHoles]:
-    """Components of the graph that joins two tokens where no dim is more than `max_cells` lattice cells apart.
+    """Find the groups of tokens that are neighbours, at some steps.
 
-    Cells are counted by ordinals, so that the distance is the same from both ends: L∞ of ordinal(W_i) − ordinal(W_j).
-    0 joins equal tokens only, zeros of both signs being equal. Time grows with the pairs that are close in one dim.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    steps : sequence of int
+        The steps to look at.
+    series : str
+        The series to look at, if `recorded` has several.
+    max_cells : int
+        How many lattice cells apart two tokens may be in every dim and still be neighbours. 0 joins equal tokens only,
+        zeros of both signs being equal.
+
+    Returns
+    -------
+    list of BlackHoles
+        One for each of `steps`, in their order.
+
+    Raises
+    ------
+    UsageError
+        `max_cells` is negative, or the series is not (step, token, dim) of bfloat16 bits.
+    StepNotRecordedError
+        The series does not have a step.
+
+    Notes
+    -----
+    The groups are the components of the graph that joins two tokens i and j if L∞ of ordinal(W_i) − ordinal(W_j) is at
+    most `max_cells`. Ordinals make that distance the same from both ends. Time grows with the pairs that are close in
+    one dim.
     """
     if max_cells < 0:
         raise UsageError(f"max_cells={max_cells}: a distance is ≥ 0")

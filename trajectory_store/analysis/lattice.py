@@ -34,7 +34,23 @@ Patterns = npt.NDArray[Any]
 
 
 def as_bits(array: Patterns) -> bf16.Bits:
-    """The patterns of an ml_dtypes bfloat16 or a uint16 array, not copied; UsageError on any other dtype."""
+    """View bfloat16 values as their bit patterns, without a copy.
+
+    Parameters
+    ----------
+    array : ndarray
+        ml_dtypes bfloat16, or patterns already.
+
+    Returns
+    -------
+    ndarray of uint16
+        The patterns.
+
+    Raises
+    ------
+    UsageError
+        The dtype is another.
+    """
     array = np.asarray(array)
     if array.dtype == bf16.BFLOAT16:
         return array.view(np.uint16)
@@ -44,15 +60,79 @@ def as_bits(array: Patterns) -> bf16.Bits:
 
 
 def ulp(bits: Patterns) -> npt.NDArray[np.float32]:
-    """2^(max(E, 1) − 134) of each value, float32, shape as given; NaN for NaN and the infinities."""
+    """Return the distance to the next value of the same binade, 2^(max(E, 1) − 134).
+
+    Parameters
+    ----------
+    bits : ndarray
+        Bit patterns as uint16, or ml_dtypes bfloat16, of any shape.
+
+    Returns
+    -------
+    ndarray of float32
+        Shape as given; NaN for NaN and the infinities.
+
+    Raises
+    ------
+    UsageError
+        The dtype is another.
+
+    Examples
+    --------
+    >>> analysis.lattice.ulp(np.array([0x3F80, 0x4000], dtype=np.uint16))  # 1.0 and 2.0
+    array([0.0078125, 0.015625 ], dtype=float32)
+    """
     return bf16.ulp(as_bits(bits))
 
 
 def ordinal(bits: Patterns) -> npt.NDArray[np.int32]:
-    """Each value's place among all values, int32, shape as given: neighbours differ by 1, both zeros are 0."""
+    """Return each value's place among all values: neighbours differ by 1.
+
+    Parameters
+    ----------
+    bits : ndarray
+        Bit patterns as uint16, or ml_dtypes bfloat16, of any shape.
+
+    Returns
+    -------
+    ndarray of int32
+        Shape as given; both zeros are 0.
+
+    Raises
+    ------
+    UsageError
+        The dtype is another.
+
+    Examples
+    --------
+    >>> analysis.lattice.ordinal(np.array([0x0001, 0x0000, 0x8000, 0x8001], dtype=np.uint16))
+    array([ 1,  0,  0, -1], dtype=int32)
+    """
     return bf16.ordinal(as_bits(bits))
 
 
 def displacement(before: Patterns, after: Patterns) -> npt.NDArray[np.float32]:
-    """ΔW′ = (after − before) / ulp(before), float32, signed, shape as broadcast; NaN where an end is not finite."""
+    """Measure moves in ULPs of their starts, ΔW′ = (after − before) / ulp(before).
+
+    Parameters
+    ----------
+    before, after : ndarray
+        Bit patterns as uint16, or ml_dtypes bfloat16; they are broadcast.
+
+    Returns
+    -------
+    ndarray of float32
+        Signed; NaN if an end is not finite.
+
+    Raises
+    ------
+    UsageError
+        The dtype is another.
+
+    Examples
+    --------
+    >>> one = np.array([0x3F80], dtype=np.uint16)
+    >>> analysis.lattice.displacement(one, one + np.uint16(3))
+    array([3.], dtype=float32)
+    """
     return bf16.displacement(as_bits(before), as_bits(after))

@@ -16,10 +16,18 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Likeness:
-    """A cohort at one step, float64.
+    """How alike the tokens of a cohort are, at one step.
 
-    cosine: the mean of cos(W_i, W_j) over the cohort's pairs i ≠ j, others: over those of the other tokens; NaN where
-    there is no pair. singular: the singular values of the cohort's rows about their mean, the largest first.
+    Attributes
+    ----------
+    step : int
+        The step.
+    cosine : float
+        The mean of cos(W_i, W_j) over the cohort's pairs i ≠ j; NaN if there is no pair.
+    others : float
+        The same over the pairs of the other tokens.
+    singular : ndarray of float64
+        The singular values of the cohort's rows about their mean, the largest first.
     """
 
     step: int
@@ -38,10 +46,31 @@ class Likeness:
 def likeness(
     recorded: Recorded, cohort: Sequence[int] | npt.NDArray[np.integer], step: int, series: str = "W"
 ) -> Likeness:
-    """Compare the rows of a cohort, such as those tokens that share a `cohort_onset`, with all others at one step.
+    """Compare the rows of a cohort with all others at one step.
 
-    A row of zeros, or one that is not finite, has no direction and is left out. Raises UsageError where no row of the
-    cohort is left, on a token that is not there, or on another series than bfloat16's (step, token, dim).
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    cohort : sequence of int
+        The cohort's rows, such as those that share a `cohort_onset`.
+    step : int
+        The step.
+    series : str
+        The series to look at, if `recorded` has several.
+
+    Returns
+    -------
+    Likeness
+        Mean cosines and singular values. A row of zeros, or one that is not finite, has no direction and is left out.
+
+    Raises
+    ------
+    UsageError
+        No row of the cohort has a direction, a row is not there, or the series is not (step, token, dim) of bfloat16
+        bits.
+    StepNotRecordedError
+        The series does not have the step.
     """
     source = as_series(recorded, series)
     check_series(source, "likeness")

@@ -24,10 +24,19 @@ class _BlockNorms:
 
 @dataclass(frozen=True)
 class Displacement:
-    """‖ΔW′‖₁, ‖ΔW′‖₂, ‖ΔW′‖∞ of every token at every step that has a step before; row r is step `steps[r]`.
+    """How far every token moved at every step, in ULPs of where it was.
 
-    steps: (n,) int64. l1, l2, linf: (n, tokens) float32, each made anew whenever it is asked for: what is held is
-    16 bytes for each token and step that moved, a tenth of the three arrays in a run that mostly stands still.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    n_tokens : int
+        Tokens.
+
+    Notes
+    -----
+    `l1`, `l2` and `linf` are (n, tokens) float32, and made anew whenever they are asked for. What is held is 16 bytes
+    for each token and step that moved, a tenth of the three arrays in a run that mostly stands still.
     """
 
     steps: npt.NDArray[np.int64]
@@ -36,17 +45,17 @@ class Displacement:
 
     @property
     def l1(self) -> npt.NDArray[np.float32]:
-        """Σ|ΔW′|."""
+        """‖ΔW′‖₁ = Σ|ΔW′|, float32, shape (n, tokens)."""
         return self._dense(lambda norms: norms.l1)
 
     @property
     def l2(self) -> npt.NDArray[np.float32]:
-        """√ΣΔW′²."""
+        """‖ΔW′‖₂ = √ΣΔW′², float32, shape (n, tokens)."""
         return self._dense(lambda norms: norms.l2)
 
     @property
     def linf(self) -> npt.NDArray[np.float32]:
-        """max|ΔW′|."""
+        """‖ΔW′‖∞ = max|ΔW′|, float32, shape (n, tokens)."""
         return self._dense(lambda norms: norms.linf)
 
     def _dense(self, norm: Callable[[Norms], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
@@ -58,10 +67,38 @@ class Displacement:
 
 @takes(ScanOptions)
 def displacement(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Displacement:
-    """The norms of ΔW′[t] = (W[t] − W[t−1]) / ULP(W[t−1]) over the dims: Σ|ΔW′|, √ΣΔW′², max|ΔW′|, steps ≥ 1.
+    """Measure how far each token moved at each step, in ULPs of where it was.
 
-    Sums are taken in float64 and rounded once to float32, saturating at its largest finite value; NaN where an entry
-    of the token is not finite at t or t−1.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Displacement
+        The norms Σ|ΔW′|, √ΣΔW′² and max|ΔW′| over the dims, with ΔW′[t] = (W[t] − W[t−1]) / ULP(W[t−1]), at steps ≥ 1.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+
+    Notes
+    -----
+    Sums are taken in float64 and rounded once to float32; a value beyond float32's range becomes its largest finite
+    one. A norm is NaN if an entry of the token is not finite at t or t−1.
+
+    Examples
+    --------
+    >>> bits = np.array([[[1], [5]], [[2], [5]], [[2], [5]]], dtype=np.uint16)  # 3 steps, 2 tokens, 1 dim
+    >>> analysis.displacement(bits).l1
+    array([[1., 0.],
+           [0., 0.]], dtype=float32)
     """
     return scan_one(recorded, DisplacementNorms(), series=series, **options)
 

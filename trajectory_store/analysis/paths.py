@@ -17,8 +17,18 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Paths:
-    """steps: (n,) int64. tokens: (k,), rows of the series. places: (k, n, components) float64, about the mean of all
-    places, NaN where an entry is not finite. share: (components,), of the variance, on each axis.
+    """The ways of a few tokens, on the axes along which they differ most.
+
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        The steps of the chosen rows.
+    tokens : ndarray of int, shape (k,)
+        The tokens, as rows of the series.
+    places : ndarray of float64, shape (k, n, components)
+        Their places about the mean of all places; NaN if an entry is not finite.
+    share : tuple of float
+        The share of the variance along each axis.
     """
 
     steps: npt.NDArray[np.int64]
@@ -35,10 +45,30 @@ def paths(
     rows: Sequence[int] | npt.NDArray[np.integer] | None = None,
     components: int = 2,
 ) -> Paths:
-    """W[:, tokens] projected on the first principal components of the tokens' own ways.
+    """Project the ways of some tokens on the first principal components of those ways.
 
-    rows: which of the series', all unless given. Reads those tokens' tiles only. Raises UsageError on a series that is
-    not (step, token, dim) of bfloat16 bits, and on rows or tokens that are not there.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    tokens : sequence of int
+        The tokens, as rows of the series. Only their tiles are read.
+    series : str
+        The series to look at, if `recorded` has several.
+    rows : sequence of int, optional
+        Which of the series' steps, counted from 0; all by default.
+    components : int
+        How many axes.
+
+    Returns
+    -------
+    Paths
+        W[:, tokens] on those axes.
+
+    Raises
+    ------
+    UsageError
+        A token or row is not there, or the series is not (step, token, dim) of bfloat16 bits.
     """
     source = as_series(recorded, series)
     check_series(source, "a path")

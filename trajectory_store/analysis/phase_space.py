@@ -20,10 +20,20 @@ Ratios = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class PhaseSpace:
-    """Where the entries lie beside the line |m| = ULP(W) (√v + ε) / η, on which an update is one ULP long; each (n,).
+    """Where the entries lie beside the line on which Adam's update is one ULP long.
 
-    median: of |m| η / (ULP(W[t−1]) (√v + ε)) over all entries, float32, NaN where one is not finite. beyond: entries
-    with a ratio above 1, hopped: those whose bits differ from the step before, int64; of `n_entries`.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    n_entries : int
+        Entries of one step, tokens × dims.
+    median : ndarray of float32, shape (n,)
+        The median over all entries of |m| η / (ULP(W[t−1]) (√v + ε)); NaN if one is not finite.
+    beyond : ndarray of int64, shape (n,)
+        Entries with such a ratio above 1.
+    hopped : ndarray of int64, shape (n,)
+        Entries whose bits differ from the step before.
     """
 
     steps: npt.NDArray[np.int64]
@@ -44,11 +54,35 @@ def phase_space(
     epsilon: float | None = None,
     **options: Unpack[ScanOptions],
 ) -> PhaseSpace:
-    """The update that m and v stand for, in ULPs of the weight: |m| η / (ULP(W[t−1]) (√v + ε)), at steps t ≥ 1.
+    """Ask of each entry whether its update reaches the next weight that bfloat16 has, at steps t ≥ 1.
 
-    m, v: the names of Adam's recorded states after update t, taken without bias correction. Hyperparameters are the
-    run's attributes, also within its attribute "config", unless given; UsageError where they or the states are missing.
-    Memory: a block of float32.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the weights and Adam's states, so a run or a sink.
+    series : str
+        The weights, (step, token, dim) of bfloat16 or its bits.
+    m, v : str
+        The series of Adam's first and second moment after update t; they are taken without bias correction.
+    learning_rate, epsilon : float, optional
+        The hyperparameters η and ε. By default they are the run's attributes of the same names, or those within its
+        attribute `config`.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    PhaseSpace
+        The update in ULPs of the weight, |m| η / (ULP(W[t−1]) (√v + ε)), reduced at each step.
+
+    Raises
+    ------
+    UsageError
+        A state or a hyperparameter is missing, or a hyperparameter is no number.
+
+    Notes
+    -----
+    Memory: float32 for each entry of one block.
     """
     return scan_one(recorded, updates_of(recorded, m, v, learning_rate, epsilon), series=series, **options)
 
@@ -63,7 +97,15 @@ def updates_of(
 
 @dataclass(frozen=True)
 class UpdatesInCells:
-    """The analysis behind `phase_space`."""
+    """The analysis behind `phase_space`.
+
+    Parameters
+    ----------
+    m, v : str
+        The series of Adam's first and second moment.
+    learning_rate, epsilon : float
+        The hyperparameters.
+    """
 
     m: str
     v: str

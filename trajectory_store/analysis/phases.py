@@ -31,7 +31,13 @@ class Scheme(Protocol):
 
 @dataclass(frozen=True)
 class FiveStates:
-    """By ‖ΔW′‖₂ in ULPs: frozen < 0.1 ≤ solid < 1 ≤ slush < 10 ≤ liquid < 100 ≤ gas."""
+    """Sort moves by ‖ΔW′‖₂ in ULPs: frozen < 0.1 ≤ solid < 1 ≤ slush < 10 ≤ liquid < 100 ≤ gas.
+
+    Parameters
+    ----------
+    thresholds : tuple of float
+        Those four limits, increasing.
+    """
 
     thresholds: tuple[float, float, float, float] = (0.1, 1.0, 10.0, 100.0)
     names: ClassVar[tuple[str, ...]] = ("frozen", "solid", "slush", "liquid", "gas")
@@ -44,9 +50,16 @@ class FiveStates:
 
 @dataclass(frozen=True)
 class Regimes:
-    """frozen ‖ΔW′‖₁ = 0, stumbling ‖ΔW′‖₁ ≤ 1, spherical ‖ΔW′‖₂ ≤ √D, superluminal ‖ΔW′‖₂ ≤ 1000, hypernova above.
+    """Sort moves into frozen, stumbling, spherical, superluminal and hypernova.
 
-    `stumble` and `hypernova` are the limits of 1 and 1000 ULPs, `sphere` stands for √D where it is given.
+    Parameters
+    ----------
+    stumble : float
+        Up to this ‖ΔW′‖₁ in ULPs a move is stumbling; of 0 it is frozen.
+    sphere : float or None
+        Up to this ‖ΔW′‖₂ in ULPs a longer move is spherical; √D for D dims if None.
+    hypernova : float
+        Up to this ‖ΔW′‖₂ in ULPs a still longer one is superluminal; above it is a hypernova.
     """
 
     stumble: float = 1.0
@@ -63,7 +76,13 @@ class Regimes:
 
 @dataclass(frozen=True)
 class LatticeOrThermal:
-    """frozen ‖ΔW‖₂ = 0, lattice ‖ΔW‖₂ ≤ 8 · mean ULP(W[t−1]) over the token's dims, thermal above; `cells` is the 8."""
+    """Sort moves into frozen, ‖ΔW‖₂ = 0, lattice, up to some cells, and thermal, above.
+
+    Parameters
+    ----------
+    cells : float
+        A move is lattice if ‖ΔW‖₂ ≤ `cells` · mean ULP(W[t−1]) over the token's dims.
+    """
 
     cells: float = 8.0
     names: ClassVar[tuple[str, ...]] = ("frozen", "lattice", "thermal")
@@ -77,9 +96,16 @@ class LatticeOrThermal:
 
 @dataclass(frozen=True)
 class Phases:
-    """The phase of every token at every step that has a step before.
+    """The phase of every token at every step.
 
-    steps: (n,) int64. names: the phases, the coldest first. phase: (n, tokens) int8, an index into `names`.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    names : tuple of str
+        The phases, the coldest first.
+    phase : ndarray of int8, shape (n, tokens)
+        Each token's phase, as an index into `names`.
     """
 
     steps: npt.NDArray[np.int64]
@@ -88,26 +114,58 @@ class Phases:
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Tokens in each phase, (n, phases)."""
+        """Tokens in each phase, int64, shape (n, phases)."""
         columns = [np.count_nonzero(self.phase == index, axis=1) for index in range(len(self.names))]
         return np.stack(columns, axis=1).astype(np.int64)
 
     @property
     def fractions(self) -> npt.NDArray[np.float64]:
-        """The share of tokens in each phase, (n, phases)."""
+        """The share of tokens in each phase, float64, shape (n, phases)."""
         fractions: npt.NDArray[np.float64] = self.counts / self.phase.shape[1]
         return fractions
 
     def first_at_least(self, name: str, share: float) -> int | None:
-        """The first step at which at least this share of the tokens is in a phase."""
+        """Find the first step at which at least this share of the tokens is in a phase.
+
+        Parameters
+        ----------
+        name : str
+            The phase.
+        share : float
+            From 0 to 1.
+
+        Returns
+        -------
+        int or None
+            None if there is no such step.
+        """
         return self._first(self.fractions[:, self.names.index(name)] >= share)
 
     def first_at_most(self, name: str, share: float) -> int | None:
-        """The first step at which at most this share of the tokens is in a phase."""
+        """Find the first step at which at most this share of the tokens is in a phase.
+
+        Parameters
+        ----------
+        name : str
+            The phase.
+        share : float
+            From 0 to 1.
+
+        Returns
+        -------
+        int or None
+            None if there is no such step.
+        """
         return self._first(self.fractions[:, self.names.index(name)] <= share)
 
     def reheating(self) -> "Reheating":
-        """Which tokens are hotter, colder or as before, step by step."""
+        """Count which tokens are hotter, colder or as before, step by step.
+
+        Returns
+        -------
+        Reheating
+            For every step but the first of `steps`.
+        """
         before, now = self.phase[:-1], self.phase[1:]
         hotter = now > before
         return Reheating(
@@ -119,7 +177,13 @@ class Phases:
         )
 
     def lifecycles(self) -> "Lifecycles":
-        """When each token was last in each phase or a hotter one."""
+        """Find when each token was last in each phase or a hotter one.
+
+        Returns
+        -------
+        Lifecycles
+            For every phase but the coldest.
+        """
         last = np.zeros((self.phase.shape[1], len(self.names) - 1), dtype=np.int64)
         for row, step in enumerate(self.steps.tolist()):
             phase = self.phase[row]
@@ -134,10 +198,16 @@ class Phases:
 
 @dataclass(frozen=True)
 class Reheating:
-    """How many tokens changed their phase since the step before; each (n,) int64.
+    """How many tokens changed their phase since the step before.
 
-    hotter, colder, same: tokens whose phase[t] is above, below, or phase[t−1]. from_frozen: those of `hotter` that
-    were in the coldest phase.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have two steps before.
+    hotter, colder, same : ndarray of int, shape (n,)
+        Tokens with phase[t] above, below, or the same as phase[t−1].
+    from_frozen : ndarray of int, shape (n,)
+        Those of `hotter` that were in the coldest phase.
     """
 
     steps: npt.NDArray[np.int64]
@@ -149,9 +219,16 @@ class Reheating:
 
 @dataclass(frozen=True)
 class Lifecycles:
-    """The last step at which each token was in each phase or a hotter one: no way back from there.
+    """The last step at which each token was in each phase or a hotter one: it never came back.
 
-    names: the phases but the coldest. last_steps: (tokens, phases) int64, 0 where it never was. n_steps: the last step.
+    Attributes
+    ----------
+    names : tuple of str
+        The phases but the coldest.
+    last_steps : ndarray of int64, shape (tokens, phases)
+        0 if it never was.
+    n_steps : int
+        The last step.
     """
 
     names: tuple[str, ...]
@@ -170,9 +247,29 @@ class Lifecycles:
 def phases(
     recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **options: Unpack[ScanOptions]
 ) -> Phases:
-    """Sort every token's move at every step ≥ 1 into phases, by `Regimes` unless another scheme is given.
+    """Sort every token's move at every step ≥ 1 into phases.
 
-    `FiveStates` and `LatticeOrThermal` are the notebooks' others; all take their thresholds as arguments.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    scheme : Scheme, optional
+        `Regimes()` by default. `FiveStates` and `LatticeOrThermal` are the notebooks' others; each takes its limits as
+        arguments.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Phases
+        The phase of each token at each step, (n, tokens) int8.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
     """
     return scan_one(recorded, PhaseOfMoves(scheme or Regimes()), series=series, **options)
 
@@ -181,7 +278,29 @@ def phases(
 def reheating(
     recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **options: Unpack[ScanOptions]
 ) -> Reheating:
-    """Reheating: tokens with phase[t] hotter than phase[t−1], beside those that cooled and that stayed."""
+    """Count the tokens that are in a hotter phase than one step before, beside those that cooled or stayed.
+
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    scheme : Scheme, optional
+        How moves are sorted; `Regimes()` by default.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Reheating
+        For every step ≥ 2.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+    """
     return phases(recorded, series, scheme=scheme, **options).reheating()
 
 
@@ -189,13 +308,41 @@ def reheating(
 def lifecycles(
     recorded: Recorded, series: str = "W", *, scheme: Scheme | None = None, **options: Unpack[ScanOptions]
 ) -> Lifecycles:
-    """Lifecycles without backsies: the last step of each token in each phase or a hotter one."""
+    """Find the last step of each token in each phase or a hotter one.
+
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    scheme : Scheme, optional
+        How moves are sorted; `Regimes()` by default.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Lifecycles
+        For every phase but the coldest.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
+    """
     return phases(recorded, series, scheme=scheme, **options).lifecycles()
 
 
 @dataclass(frozen=True)
 class PhaseOfMoves:
-    """The analysis behind `phases`."""
+    """The analysis behind `phases`.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        How moves are sorted.
+    """
 
     scheme: Scheme
     needs: ClassVar[Needs] = Needs("phases")

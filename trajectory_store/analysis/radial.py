@@ -17,11 +17,19 @@ from .slab import Slab, sums_by
 
 @dataclass(frozen=True)
 class Radial:
-    """Tokens that move away from the origin, towards it, and not at all, at every step ≥ 1; each (n,).
+    """Tokens that move away from the origin, towards it, and not at all.
 
-    outward, inward: tokens whose ‖W‖₂ grew or shrank, int64; still: those whose bits did not change or whose length
-    did not. share: the mean over the movers of the radial part of the move, ΔW·r̂ / ‖ΔW‖₂ with r̂ = W[t−1] / ‖W[t−1]‖₂,
-    float64, NaN where none moved.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before.
+    outward, inward : ndarray of int64, shape (n,)
+        Tokens whose ‖W‖₂ grew or shrank.
+    still : ndarray of int64, shape (n,)
+        Tokens whose length did not change, or that are not finite.
+    share : ndarray of float64, shape (n,)
+        The mean over the movers of the radial part of the move, ΔW·r̂ / ‖ΔW‖₂ with r̂ = W[t−1] / ‖W[t−1]‖₂; NaN if none
+        moved.
     """
 
     steps: npt.NDArray[np.int64]
@@ -33,9 +41,26 @@ class Radial:
 
 @takes(ScanOptions)
 def radial(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]) -> Radial:
-    """Radial and tangential motion: the sign of Δr = ‖W[t]‖₂ − ‖W[t−1]‖₂, and ΔW·r̂ / ‖ΔW‖₂, steps ≥ 1.
+    """See each move from the origin: outwards or inwards, at steps ≥ 1.
 
-    Tokens that are not finite count as still.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16.
+    series : str
+        The series to look at, if `recorded` has several.
+    **options : ScanOptions
+        Threads, executor and progress.
+
+    Returns
+    -------
+    Radial
+        The signs of Δr = ‖W[t]‖₂ − ‖W[t−1]‖₂, and the mean of ΔW·r̂ / ‖ΔW‖₂.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, token, dim) of bfloat16 bits, or was not recorded at every step.
     """
     return scan_one(recorded, RadialMotion(), series=series, **options)
 

@@ -247,15 +247,45 @@ def scan(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> list[Any]:
-    """Answer several analyses in one pass over `series`; returns their results in the given order.
+    """Answer several analyses in one pass over a series.
 
-    recorded: a run, one of its series, a MemorySink or an array, shape (step, token, dim), bfloat16 or its bits; or
-    a mapping of series with as many rows, the first of which is scanned. threads: all cores unless told. executor:
-    run the tiles there instead, for example on `dask.distributed.Client(...).get_executor()`; the workers open the run
-    by its path, and results are the same bits. progress: called with the bytes done and all of them. Memory: one
-    block, what the analyses return, and a slab a thread.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink, ndarray or mapping
+        What holds the rows, (step, token, dim) of bfloat16 or its bits as uint16; or a mapping of series with as many
+        rows, the first of which is scanned.
+    analyses : sequence of Analysis
+        What is asked.
+    series : str
+        The series that is scanned.
+    threads : int, optional
+        Threads that look at tiles; every core that the process may use by default.
+    executor : concurrent.futures.Executor, optional
+        Where the tiles are looked at instead, for example `dask.distributed.Client(...).get_executor()`. The workers
+        open the run by its path; results are the same bits.
+    progress : callable, optional
+        Called with the bytes done and the bytes there are, first with 0 done.
 
-    Raises UsageError where an analysis needs something that the series does not have.
+    Returns
+    -------
+    list of Any
+        The result of each analysis, in the given order.
+
+    Raises
+    ------
+    UsageError
+        An analysis needs something that the series does not have.
+
+    Notes
+    -----
+    Memory: one block, what the analyses return, and a slab for each thread.
+
+    Examples
+    --------
+    >>> bits = np.array([[[1], [5]], [[2], [5]], [[2], [5]]], dtype=np.uint16)  # 3 steps, 2 tokens, 1 dim
+    >>> onset, displacement = analysis.scan(bits, [analysis.FreezeOnset(), analysis.DisplacementNorms()])
+    >>> onset
+    array([1, 0])
     """
     named = _named_series(recorded, analyses, series)
     main = next(iter(named.values()))

@@ -17,25 +17,63 @@ _N_SKY_AXES = 3
 
 @dataclass(frozen=True)
 class Autocorrelation:
-    """cos(h[t−1], h[t]) at every recorded step but the first; NaN where one of them has no direction.
+    """The cosine between a vector and itself one row before.
 
-    steps: (n,) int64, those of h[t]. cosine: (n,) float64.
+    Attributes
+    ----------
+    steps : ndarray of int64, shape (n,)
+        Those of the later vector: every recorded step but the first.
+    cosine : ndarray of float64, shape (n,)
+        cos(h[t−1], h[t]); NaN if one of them has no direction.
     """
 
     steps: npt.NDArray[np.int64]
     cosine: Values
 
     def binned(self, n_steps: int = 500) -> tuple[npt.NDArray[np.int64], Values]:
-        """The first step of each stretch of so many rows, and the mean over it; the last one may be shorter."""
+        """Average over stretches of rows.
+
+        Parameters
+        ----------
+        n_steps : int
+            Rows of a stretch; the last one may be shorter.
+
+        Returns
+        -------
+        first_steps : ndarray of int64
+            The first step of each stretch.
+        means : ndarray of float64
+            The mean over each stretch.
+        """
         starts = np.arange(0, len(self.cosine), n_steps)
         counts = np.diff(np.append(starts, len(self.cosine)))
         return self.steps[starts], np.add.reduceat(self.cosine, starts) / counts if len(starts) else np.empty(0)
 
 
 def autocorrelation(recorded: Recorded, series: str = "h_mean") -> Autocorrelation:
-    """The cosine between a recorded vector and itself one row before, in float64.
+    """Measure how a recorded vector turns, as the cosine with itself one row before.
 
-    Raises UsageError where the series is not (step, dim) of numbers.
+    Parameters
+    ----------
+    recorded : Run, LazySeries, MemorySink or ndarray
+        What holds the vectors, (step, dim).
+    series : str
+        The series to look at, if `recorded` has several.
+
+    Returns
+    -------
+    Autocorrelation
+        Computed in float64.
+
+    Raises
+    ------
+    UsageError
+        The series is not (step, dim) of numbers.
+
+    Examples
+    --------
+    >>> analysis.autocorrelation(np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]])).cosine
+    array([0., 1.])
     """
     steps, vectors = _vectors(recorded, series, "autocorrelation")
     return Autocorrelation(steps[1:], cosine(vectors[:-1], vectors[1:]))
@@ -43,10 +81,20 @@ def autocorrelation(recorded: Recorded, series: str = "h_mean") -> Autocorrelati
 
 @dataclass(frozen=True)
 class Sky:
-    """The way of a direction over the sky of a cloud's first three principal axes: PC2 is the pole, PC1 longitude 0.
+    """The way of a direction over the sky of a cloud's first three principal axes.
 
-    latitude, longitude: (n,) degrees, arcsin(PC2 / r) and atan2(PC3, PC1). variances: (3,), the covariance's first
-    eigenvalues. axes: (3, dim). turns: (n − 1,) degrees between successive vectors, in all dims; net: first to last.
+    Attributes
+    ----------
+    latitude, longitude : ndarray of float64, shape (n,)
+        Degrees, arcsin(PC2 / r) and atan2(PC3, PC1): PC2 is the pole, and PC1 has longitude 0. NaN without a direction.
+    variances : ndarray of float64, shape (3,)
+        The first eigenvalues of the cloud's covariance.
+    axes : ndarray of float64, shape (3, dim)
+        The axes. The largest loading of each is positive, so that the map never flips.
+    turns : ndarray of float64, shape (n − 1,)
+        Degrees between successive vectors, in all dims.
+    net : float
+        Degrees between the first vector and the last.
     """
 
     latitude: Values
@@ -63,10 +111,24 @@ class Sky:
 
 
 def sky(vectors: npt.ArrayLike, rows: npt.ArrayLike) -> Sky:
-    """Latitude and longitude of each vector (n, dim) on the principal axes of rows (tokens, dim), as W[5000].
+    """Find latitude and longitude of each vector on the principal axes of a cloud.
 
-    float64; NaN for a vector without a direction. An axis' largest loading is positive, so the map never flips. Raises
-    UsageError on vectors of other dims than the rows, or of fewer than three.
+    Parameters
+    ----------
+    vectors : array_like, shape (n, dim)
+        The directions.
+    rows : array_like, shape (tokens, dim)
+        The cloud, such as the values of `run["W"][5000]`.
+
+    Returns
+    -------
+    Sky
+        Computed in float64.
+
+    Raises
+    ------
+    UsageError
+        The vectors have other dims than the rows, or fewer than three.
     """
     h, cloud = np.asarray(vectors, dtype=np.float64), np.asarray(rows, dtype=np.float64)
     if h.ndim != 2 or cloud.ndim != 2 or h.shape[1] != cloud.shape[1] or h.shape[1] < _N_SKY_AXES or not len(h):
