@@ -53,6 +53,13 @@ def _escape_bars(_app, _what, _name, _object, _options, lines):
     lines[:] = [re.sub(r"(?<![\\`])\|(?![\s-])", r"\\|", line) for line in lines]
 
 
+def _keep_colons(_app, what, _name, _object, _options, lines):
+    """Napoleon takes what stands before a colon in an attribute's first line for a type: give it another one."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "\\")  # which reads as nothing
+
+
 def setup(app):
     """Hook it into autodoc."""
+    app.connect("autodoc-process-docstring", _keep_colons, priority=100)
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)
