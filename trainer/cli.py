@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trajectory_store import conventions
 from trajectory_store.commands import terminal
 from trajectory_store.commands.terminal import JSON, PATH
 
@@ -225,12 +226,13 @@ def _verified_config(reference: "Reference", preset: str | None) -> "Config":
     """What to train: the named preset, or the reference's configuration on as many threads as it had."""
     from . import presets
     from .config import Config, with_settings
+    from .fingerprint import said
 
-    recorded = reference.about.get("config")
+    recorded = said(reference.about, conventions.CONFIG)
     if preset is not None or not recorded:
         return presets.preset(preset or "thimble-9")
     config = Config.from_json(recorded)
-    threads = reference.about.get("fingerprint", {}).get("bits", {}).get("threads", 0)
+    threads = said(reference.about, conventions.FINGERPRINT, "bits").get("threads", 0)
     return config if config.num_threads else with_settings(config, {"num_threads": threads})
 
 

@@ -81,6 +81,17 @@ def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list
     ]
 
 
+def said(attrs: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """What a run's attributes hold under these keys, one below the other; empty if it is no mapping.
+
+    Whoever records a run may call an attribute so.
+    """
+    at: Any = attrs
+    for key in keys:
+        at = at.get(key) if isinstance(at, Mapping) else None
+    return at if isinstance(at, Mapping) else {}
+
+
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {prefix: value} if prefix else {}

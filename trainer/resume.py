@@ -14,7 +14,7 @@ from trajectory_store.errors import MalformedFileError, StepNotRecordedError, Us
 
 from .checkpoint import CheckpointFile, checkpoints, read_checkpoint, restore
 from .config import Config
-from .fingerprint import differences
+from .fingerprint import differences, said
 from .output import Options
 from .recorder import NoRecording, Sink
 from .state import TrainingState, fresh
@@ -91,10 +91,10 @@ class Resume:
     def _require_same_run(self, recorded: Mapping[str, Any]) -> None:
         out = self._options.out
         if keys := self._differing_keys(recorded):
-            was, now = recorded.get(conventions.CONFIG, {}), self._about[conventions.CONFIG]
+            was, now = said(recorded, conventions.CONFIG), self._about[conventions.CONFIG]
             listed = ", ".join(f"{key} was {was.get(key)} and is {now[key]}" for key in keys)
             raise UsageError(f"{out}: this run was begun with another configuration: {listed}")
-        differing = differences(recorded.get(conventions.FINGERPRINT, {}), self._about[conventions.FINGERPRINT])
+        differing = differences(said(recorded, conventions.FINGERPRINT), self._about[conventions.FINGERPRINT])
         if not differing:
             return
         self._report("The environment differs from the one this run was begun in:")
@@ -107,5 +107,5 @@ class Resume:
             )
 
     def _differing_keys(self, recorded: Mapping[str, Any]) -> list[str]:
-        was, now = recorded.get(conventions.CONFIG, {}), self._about[conventions.CONFIG]
+        was, now = said(recorded, conventions.CONFIG), self._about[conventions.CONFIG]
         return [key for key in now if key not in _FREE_KEYS and was.get(key) != now[key]]

@@ -14,13 +14,14 @@ import torch
 from tqdm import tqdm
 
 import trajectory_store as ts
+from trajectory_store import conventions
 from trajectory_store.errors import UsageError
 
 from .batches import Batches
 from .capture import capture_on
 from .config import Config, with_settings
 from .data import TrainingData
-from .fingerprint import differences, take_fingerprint
+from .fingerprint import differences, said, take_fingerprint
 from .loop import train
 from .rows import Frame, captured_tokens
 from .state import TrainingState, fresh
@@ -121,8 +122,8 @@ class Reference:
         found, expected = self.run["W"].shape[1:], (len(tokens), config.hidden_dim)
         if found != expected:
             raise UsageError(f"{self.path}: a step of the reference is {found} and of this training {expected}")
-        if config.capture_rows == "dead" and "dead_indices" in self.run.static:
-            recorded = np.asarray(self.run.static["dead_indices"])
+        if config.capture_rows == "dead" and conventions.DEAD_INDICES in self.run.static:
+            recorded = np.asarray(self.run.static[conventions.DEAD_INDICES])
             if not np.array_equal(recorded, tokens.numpy()):
                 raise UsageError(f"{self.path}: the reference holds other dead tokens than this data folder")
 
@@ -136,7 +137,7 @@ class Reference:
 
 def environment_differences(reference: Reference, config: Config, data: TrainingData, device: str) -> list[str]:
     """How this environment differs from the one the reference says it was trained in; empty where it says nothing."""
-    recorded = reference.about.get("fingerprint")
+    recorded = said(reference.about, conventions.FINGERPRINT)
     return (
         differences(recorded, take_fingerprint(fresh(config, device).optimizer, device, data.hashes))
         if recorded

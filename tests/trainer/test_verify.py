@@ -12,6 +12,7 @@ from click.testing import Result
 from notebook_reference import save_notebook_file
 from safetensors.torch import load_file, save_file
 
+import trajectory_store as ts
 from trainer import verify as verification
 
 Run = Callable[..., Result]
@@ -182,3 +183,41 @@ def test_more_steps_than_the_reference_has_are_refused(trainer: Run, reference: 
 
     assert result.exit_code == 2
     assert "ends at step 15, before 16" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("attrs", "sentence"),
+    [
+        ({"config": "a path"}, None),
+        ({"config": ["lr", 3]}, None),
+        ({"fingerprint": "a word"}, None),
+        ({"fingerprint": {"bits": [1]}}, None),
+        ({"config": {"lr": 3}}, "unknown configuration key 'lr'"),
+        ({"config": {"learning_rate": [3]}}, "learning_rate = [3]: expected a number"),
+        ({"config": {"seq_len": 16}, "fingerprint": {"bits": {"threads": "all"}}}, "num_threads = 'all'"),
+    ],
+)
+def test_a_run_of_another_program_may_say_anything(
+    trainer: Run, tmp_path: Path, notebook: SimpleNamespace, data: Path, attrs: dict[str, object], sentence: str | None
+) -> None:
+    """What its attributes hold is no configuration of ours: a preset is taken, or one sentence says what is wrong."""
+    dead = notebook.dead_indices
+    series = {"W": ts.Series((len(dead), 8), "bfloat16"), "loss": ts.Series((), "float32")}
+    ts.create(tmp_path / "run", series, attrs=attrs).close()
+
+    result = trainer("verify", "--reference", tmp_path / "run", "--data", data, "--steps", 1)
+
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert (sentence or "the tokenizer has 300 entries and vocab_size is 10,000") in result.stderr
+
+
+@pytest.mark.parametrize("attrs", [{"config": "a path"}, {"config": {"lr": 3}}, {"fingerprint": 7}])
+def test_a_run_of_another_program_is_not_gone_on_with(run_tiny: Run, tmp_path: Path, attrs: dict[str, object]) -> None:
+    """In a folder of the same name: its configuration is another one."""
+    ts.create(tmp_path / "out" / "trajectory", {"W": ts.Series((2,), "float32")}, attrs=attrs).close()
+
+    result = run_tiny(tmp_path / "out", "--resume")
+
+    assert result.exit_code == 2
+    assert "this run was begun with another configuration" in result.stderr
