@@ -5,7 +5,9 @@
 
 import builtins
 import doctest
+import importlib
 import inspect
+import pkgutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,10 @@ import pytest
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import validate
 
+import trainer
 import trajectory_store as ts
+from trainer.fingerprint import COMPUTING
+from trainer.recorder import Sink
 from trajectory_store import analysis, errors, notebook, report
 from trajectory_store.analysis.phases import Scheme
 from trajectory_store.analysis.scanning import Accumulator, Analysis
@@ -26,6 +31,19 @@ ROOT = Path(__file__).parents[1]
 TO_MEND = ROOT / "tests" / "docstrings_to_mend.txt"
 CHECKS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["numpydoc_validation"]["checks"])
 
+
+def trainer_modules() -> list[ModuleType]:
+    """The reference trainer's, but for those that compute, which are the notebook's, and the commands."""
+    names = {found.name for found in pkgutil.iter_modules(trainer.__path__)} - {*COMPUTING, "cli", "__main__"}
+    return [importlib.import_module(f"trainer.{name}") for name in sorted(names)]
+
+
+def defined(module: ModuleType) -> list[str]:
+    """Functions and classes that a module defines, and not those that it imports."""
+    found = {name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__}
+    return sorted(name for name in found if isinstance(getattr(module, name), type | FunctionType))
+
+
 DOORS: dict[ModuleType, list[str]] = {
     ts: [name for name in ts.__all__ if not isinstance(getattr(ts, name), ModuleType)],
     analysis: [name for name in analysis.__all__ if name != "lattice"],
@@ -33,12 +51,13 @@ DOORS: dict[ModuleType, list[str]] = {
     report: report.__all__,
     errors: [name for name, value in vars(errors).items() if isinstance(value, type)],
     notebook: ["bar"],
+    **{module: defined(module) for module in trainer_modules()},
 }
 """Where a user finds names, and which."""
 
 
 METHODS = (FunctionType, classmethod, staticmethod, property)
-PROTOCOLS = (ts.Sink, Analysis, Accumulator, Scheme)
+PROTOCOLS = (ts.Sink, Analysis, Accumulator, Scheme, Sink)
 """What they ask of a method is said once, there."""
 
 

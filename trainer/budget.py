@@ -28,21 +28,49 @@ _BASE_BYTES = 400_000_000  # Python, torch and the tokenizer
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes a run needs and bytes there are."""
+    """Bytes that a run needs and bytes that there are.
+
+    Parameters
+    ----------
+    frame_bytes : int
+        One step, raw.
+    raw_bytes : int
+        All steps, raw.
+    disk_bytes : int
+        All steps as they are stored, estimated.
+    journal_bytes : int
+        Steps that are raw until their block is encoded.
+    checkpoint_bytes, checkpoint_count : int
+        One checkpoint, and how many there are at once.
+    export_bytes : int
+        The exported file; 0 without one.
+    memory_bytes : int
+        Of the process at its peak, estimated.
+    free_disk_bytes : int
+        Free where the run is.
+    free_memory_bytes : int or None
+        Available; None if the system does not say.
+    """
 
     frame_bytes: int
     raw_bytes: int
     disk_bytes: int
-    journal_bytes: int  # raw, until its block is encoded
+    journal_bytes: int
     checkpoint_bytes: int
     checkpoint_count: int
     export_bytes: int
     memory_bytes: int
     free_disk_bytes: int
-    free_memory_bytes: int | None  # None where the system does not say
+    free_memory_bytes: int | None
 
     def lines(self) -> list[str]:
-        """The budget as it is printed."""
+        """Give the budget as it is printed.
+
+        Returns
+        -------
+        list of str
+            A line a figure.
+        """
         memory = (
             f"{format_bytes(self.free_memory_bytes)} available" if self.free_memory_bytes is not None else "not known"
         )
@@ -60,7 +88,20 @@ class Budget:
         ]
 
     def require_room(self, folder: Path) -> None:
-        """Raise StorageError where disk or memory cannot hold the run."""
+        """Raise if disk or memory cannot hold the run.
+
+        Parameters
+        ----------
+        folder : Path
+            The run's folder, for the message.
+
+        Raises
+        ------
+        StorageError
+            The disk is too small.
+        UsageError
+            The memory is too small.
+        """
         disk = self.disk_bytes + self.journal_bytes + self.checkpoint_count * self.checkpoint_bytes + self.export_bytes
         if disk > self.free_disk_bytes:
             raise StorageError(
@@ -84,7 +125,30 @@ def estimate(
     checkpoint_bytes: int,
     with_export: bool,
 ) -> Budget:
-    """The budget of a run in `folder`; an empty `series` is a run that records nothing."""
+    """Work out what a run in `folder` will need.
+
+    Parameters
+    ----------
+    config : Config
+        What is trained.
+    series : Mapping of str to Series
+        What is recorded; empty for a run that records nothing.
+    folder : Path
+        Where the run is, or will be: its disk is asked for room.
+    backend : str
+        "zarr" or "memmap".
+    device : str
+        "cpu", "cuda" or "mps".
+    checkpoint_bytes : int
+        What one checkpoint takes.
+    with_export : bool
+        Whether the run is also exported, which takes its raw bytes once more.
+
+    Returns
+    -------
+    Budget
+        Bytes needed and bytes there are.
+    """
     frames = config.total_steps + 1
     rows = {name: s.row_bytes for name, s in series.items()}
     raw_bytes = sum(s.row_bytes * s.rows_before(frames) for s in series.values())

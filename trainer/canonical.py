@@ -39,9 +39,22 @@ _MEANINGLESS = {"ctx", "kind", "simple", "type_comment", "type_ignores"}
 
 
 def canonical(source: str) -> str:
-    """The form of a module's source, the same in every version of Python that can parse it.
+    """Give the form of a module's source, the same in every version of Python that can parse it.
 
-    Raises SyntaxError if this Python cannot.
+    Parameters
+    ----------
+    source : str
+        The whole module.
+
+    Returns
+    -------
+    str
+        Its form; the source itself if the module may read itself.
+
+    Raises
+    ------
+    SyntaxError
+        This Python cannot parse it.
     """
     tree = ast.parse(source)
     if not _SELF_READING.isdisjoint(_words(tree)):

@@ -32,7 +32,17 @@ _NAME = re.compile(r"(checkpoint|rolling)_step_(\d{5,12})\.pt")
 
 @dataclass(frozen=True, order=True)
 class CheckpointFile:
-    """A checkpoint's place in a folder; files order by step, at the same step the sparse one last."""
+    """A checkpoint's place in a folder; files order by step, at the same step the sparse one last.
+
+    Parameters
+    ----------
+    step : int
+        Updates made.
+    is_sparse : bool
+        Whether it stays; a rolling one goes.
+    path : Path
+        The file.
+    """
 
     step: int
     is_sparse: bool
@@ -40,22 +50,72 @@ class CheckpointFile:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the sparse checkpoint of `step` is."""
+    """Give the place of the sparse checkpoint of a step.
+
+    Parameters
+    ----------
+    folder : Path
+        Of checkpoints.
+    step : int
+        Updates made.
+
+    Returns
+    -------
+    Path
+        The file, there or not.
+    """
     return folder / f"checkpoint_step_{step:05d}.pt"
 
 
 def rolling_path(folder: Path, step: int) -> Path:
-    """Where the rolling checkpoint of `step` is."""
+    """Give the place of the rolling checkpoint of a step.
+
+    Parameters
+    ----------
+    folder : Path
+        Of checkpoints.
+    step : int
+        Updates made.
+
+    Returns
+    -------
+    Path
+        The file, there or not.
+    """
     return folder / f"rolling_step_{step:05d}.pt"
 
 
 def is_checkpoint(path: Path, folder: Path) -> bool:
-    """Whether this is the name of a checkpoint in `folder`; whether the file is there does not matter."""
+    """Say whether a path is named as a checkpoint in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file, there or not.
+    folder : Path
+        Of checkpoints.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
     return path.parent == folder and _NAME.fullmatch(path.name) is not None
 
 
 def checkpoints(folder: Path) -> list[CheckpointFile]:
-    """The files of a folder that are called checkpoints, by increasing step, sound or not."""
+    """List the files of a folder that are called checkpoints, sound or not.
+
+    Parameters
+    ----------
+    folder : Path
+        It may be missing.
+
+    Returns
+    -------
+    list of CheckpointFile
+        By increasing step, the rolling one of a step before the sparse one.
+    """
     if not folder.is_dir():
         return []
     found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
@@ -63,7 +123,22 @@ def checkpoints(folder: Path) -> list[CheckpointFile]:
 
 
 def save_checkpoint(path: Path, state: TrainingState, about: Mapping[str, Any]) -> None:
-    """Write the state, and `about` (plain values) beside it; `path` appears whole and synced."""
+    """Write a training's whole state into one file, and remove rolling checkpoints that it makes needless.
+
+    Parameters
+    ----------
+    path : Path
+        It appears whole and synced, or stays as it was.
+    state : TrainingState
+        Model, optimizer, place in the data; every generator of this process is saved with it.
+    about : Mapping of str to Any
+        Plain values to keep beside it.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
     content: dict[str, Any] = {
         # The notebook's keys …
         "step": state.step,
@@ -94,12 +169,39 @@ def save_checkpoint(path: Path, state: TrainingState, about: Mapping[str, Any]) 
 
 
 def estimated_bytes(state: TrainingState) -> int:
-    """About how large a checkpoint of this training is: parameters and two moments, with some overhead."""
+    """Estimate how large a checkpoint is: parameters and two moments, with some overhead.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Of the training.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     return 3 * sum(p.numel() * p.element_size() for p in state.model.parameters()) + 100_000
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A file's content, its checksums verified; raises MalformedFileError on damage of any kind."""
+    """Read a checkpoint, its checksums verified. No code in it is run.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to Any
+        Its content, tensors on the CPU; every key that a resume needs is there with a value of its kind.
+
+    Raises
+    ------
+    MalformedFileError
+        The file is damaged, is missing, or is no checkpoint of a resumable run.
+    """
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -120,7 +222,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def restore(state: TrainingState, content: Mapping[str, Any], path: Path) -> None:
-    """Bring a fresh state to the checkpoint's, generators included; raises MalformedFileError where it does not fit."""
+    """Bring a fresh state, and every generator of this process, to where a checkpoint was written.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Changed in place; useless after an error.
+    content : Mapping of str to Any
+        What `read_checkpoint` returned.
+    path : Path
+        Where it comes from, for the message.
+
+    Raises
+    ------
+    MalformedFileError
+        It does not fit this training, or a value changed as torch loaded it.
+    """
     try:
         _restore_model(state, content["model_state_dict"])
         _restore_optimizer(state.optimizer, content["optimizer_state_dict"], content["step"])

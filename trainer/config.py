@@ -27,12 +27,47 @@ _MOST_SIZE = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One training run. The defaults are Thimble 9's; times and sizes carry their unit in the field's comment."""
+    """One training run; the defaults are Thimble 9's.
+
+    Parameters
+    ----------
+    experiment : str, optional
+        What the run is called.
+    total_steps : int, optional
+        Optimizer updates.
+    batch_size : int, optional
+        Sequences in a batch.
+    seq_len : int, optional
+        Tokens in a sequence.
+    learning_rate, weight_decay, beta1, beta2, epsilon : float, optional
+        Of AdamW.
+    vocab_size, hidden_dim, num_layers, num_heads : int, optional
+        Of the model.
+    random_seed : int, optional
+        Of every generator.
+    checkpoint_steps : tuple of int, optional
+        Steps whose checkpoints stay, increasing.
+    checkpoint_every : str, optional
+        When a rolling checkpoint is due as well: after steps ("500"), after minutes ("10m"), or never ("").
+    series : tuple of str, optional
+        What is recorded at every step beside the loss, of SERIES.
+    capture_rows : str, optional
+        Whose embedding rows the series hold, of ROWS.
+    device : str, optional
+        One of DEVICES; "auto" is the notebook's order: cuda, mps, cpu.
+    num_threads : int, optional
+        Of torch on the CPU; 0 leaves its default. Bits depend on it.
+
+    Raises
+    ------
+    UsageError
+        A value is impossible; the message says which and what is allowed.
+    """
 
     experiment: str = "Thimble 9"
     total_steps: int = 10_000
-    batch_size: int = 128  # sequences
-    seq_len: int = 128  # tokens
+    batch_size: int = 128
+    seq_len: int = 128
     learning_rate: float = 3e-4
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -44,11 +79,11 @@ class Config:
     num_heads: int = 2
     random_seed: int = 42
     checkpoint_steps: tuple[int, ...] = field(default=tuple(range(0, 10_001, 1_000)))
-    checkpoint_every: str = ""  # a rolling checkpoint as well: after steps ("500") or minutes ("10m"), "" for none
-    series: tuple[str, ...] = ("W",)  # recorded at every step, with the loss
-    capture_rows: str = "dead"  # whose embedding rows the series hold
-    device: str = "auto"  # the notebook's order: cuda, mps, cpu
-    num_threads: int = 0  # of torch on the CPU; 0 leaves its default; bits depend on it
+    checkpoint_every: str = ""
+    series: tuple[str, ...] = ("W",)
+    capture_rows: str = "dead"
+    device: str = "auto"
+    num_threads: int = 0
 
     def __post_init__(self) -> None:
         _at_least("total_steps", self.total_steps, 1, _MOST_STEPS)
@@ -78,17 +113,55 @@ class Config:
             raise UsageError("experiment is empty: give the run a name")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as metadata, attributes and checkpoints hold them."""
+        """Give plain values, as metadata, attributes and checkpoints hold them.
+
+        Returns
+        -------
+        dict of str to Any
+            Every key.
+        """
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_json`; raises UsageError on an unknown key or a wrong value."""
+        """Make a configuration of what `to_json` gave.
+
+        Parameters
+        ----------
+        value : Mapping of str to Any
+            Keys that are missing get their defaults.
+
+        Returns
+        -------
+        Config
+            The configuration.
+
+        Raises
+        ------
+        UsageError
+            A key is unknown or a value is wrong.
+        """
         return with_settings(Config(), value)
 
 
 def rolling_interval(text: str) -> tuple[int, float]:
-    """`checkpoint_every` as (steps, seconds); 0 where that unit is not asked for."""
+    """Read `checkpoint_every`.
+
+    Parameters
+    ----------
+    text : str
+        Steps such as "500", minutes such as "10m", or "" for none.
+
+    Returns
+    -------
+    tuple of int and float
+        Steps and seconds; 0 for the unit that is not asked for.
+
+    Raises
+    ------
+    UsageError
+        It is none of these.
+    """
     found = re.fullmatch(r"(?:([1-9]\d{0,8})|([1-9]\d{0,5}(?:\.\d+)?|0\.\d*[1-9]\d*)m)?", text)
     if found is None:
         raise UsageError(f"checkpoint_every = {text!r}: expected steps such as 500, minutes such as 10m, or nothing")
@@ -96,10 +169,27 @@ def rolling_interval(text: str) -> tuple[int, float]:
 
 
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """`config` with the keys of `settings` replaced; strings are parsed as the key's type.
+    """Give a configuration with some keys replaced.
 
-    Where `total_steps` changes and `checkpoint_steps` is not set with it, the checkpoints follow: those past the new
-    end are left out and the new end is added.
+    If `total_steps` changes and `checkpoint_steps` is not set with it, the checkpoints follow: those past the new end
+    are left out and the new end is added.
+
+    Parameters
+    ----------
+    config : Config
+        Where the other keys come from.
+    settings : Mapping of str to Any
+        Strings are parsed as the key's type.
+
+    Returns
+    -------
+    Config
+        The new configuration.
+
+    Raises
+    ------
+    UsageError
+        A key is unknown or a value is wrong.
     """
     parsed = {key: _parsed(key, value) for key, value in settings.items()}
     if "total_steps" in parsed and "checkpoint_steps" not in parsed:
@@ -109,7 +199,25 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def settings_from_toml(path: Path) -> dict[str, Any]:
-    """The keys of one flat TOML file."""
+    """Read the keys of one flat TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to Any
+        Settings for `with_settings`, not yet checked.
+
+    Raises
+    ------
+    RunNotFoundError
+        The file cannot be read.
+    UsageError
+        It is not TOML.
+    """
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -120,7 +228,23 @@ def settings_from_toml(path: Path) -> dict[str, Any]:
 
 
 def settings_from_pairs(pairs: Sequence[str]) -> dict[str, str]:
-    """`key=value` arguments as a mapping; a key given twice is refused."""
+    """Read `key=value` arguments.
+
+    Parameters
+    ----------
+    pairs : Sequence of str
+        One argument each.
+
+    Returns
+    -------
+    dict of str to str
+        Settings for `with_settings`, not yet checked.
+
+    Raises
+    ------
+    UsageError
+        An argument has no "=", or a key is given twice.
+    """
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -39,7 +39,15 @@ _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2
 
 @dataclass(frozen=True)
 class Text:
-    """A text and what to write about it in the provenance."""
+    """A text and where it comes from.
+
+    Parameters
+    ----------
+    text : str
+        All of it.
+    origin : dict of str to Any
+        What the provenance says about it.
+    """
 
     text: str
     origin: dict[str, Any]
@@ -50,7 +58,25 @@ LoadDataset = Callable[..., Iterable[dict[str, Any]]]
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file, with line ends as Python's text mode reads them; .xz and .gz are unpacked."""
+    """Read a UTF-8 text file, line ends as Python's text mode reads them.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that ends in .xz or .gz is unpacked.
+
+    Returns
+    -------
+    str
+        The whole text.
+
+    Raises
+    ------
+    MalformedFileError
+        It is not UTF-8, or the packed file is damaged.
+    RunNotFoundError
+        It cannot be read.
+    """
     openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
     opener = openers.get(path.suffix, open)
     try:
@@ -66,7 +92,23 @@ def read_text(path: Path) -> str:
 
 
 def from_files(paths: Iterable[Path]) -> Text:
-    """The files' texts, one after the other with an empty line between."""
+    """Read files' texts, one after the other with an empty line between.
+
+    Parameters
+    ----------
+    paths : Iterable of Path
+        UTF-8 text files.
+
+    Returns
+    -------
+    Text
+        All of it as one text.
+
+    Raises
+    ------
+    UsageError
+        A file holds no text.
+    """
     paths = list(paths)
     texts = [read_text(path) for path in paths]
     for path, text in zip(paths, texts, strict=True):
@@ -76,9 +118,19 @@ def from_files(paths: Iterable[Path]) -> Text:
 
 
 def built_in() -> Text:
-    """Python's own English documentation: `pydoc_data.topics`, then the standard library's docstrings.
+    """Give Python's own English documentation: `pydoc_data.topics`, then the standard library's docstrings.
 
     Docstrings are parsed from the source files and nothing is imported, so the text is the same for one installation.
+
+    Returns
+    -------
+    Text
+        All of it as one text.
+
+    Raises
+    ------
+    RunNotFoundError
+        This Python was installed without it.
     """
     try:
         from pydoc_data.topics import topics
@@ -104,7 +156,18 @@ def _docstrings(path: Path) -> list[str]:
 
 
 def built_in_letters(vocab_size: int) -> list[str]:
-    """Letters of scripts that English text lacks, sorted: so many tokens that no training text will ever touch."""
+    """List letters of scripts that English text lacks: so many tokens that no training text will ever touch.
+
+    Parameters
+    ----------
+    vocab_size : int
+        Entries of the vocabulary; the letters take at most a third of it.
+
+    Returns
+    -------
+    list of str
+        Thai, Korean and Chinese letters, sorted.
+    """
     room = vocab_size // LETTERS_SHARE
     thai = _THAI[:room]
     hangul = _HANGUL[: (room - len(thai)) // 5]
@@ -113,10 +176,25 @@ def built_in_letters(vocab_size: int) -> list[str]:
 
 
 def fineweb(load_dataset: LoadDataset) -> tuple[Text, Text]:
-    """The notebooks' own texts: (tokenizer corpus, model corpus), streamed document by document.
+    """Stream the notebooks' own texts, document by document.
 
     The tokenizer corpus is the first English documents, then the first Thai ones; the model corpus is a later stretch
     of the English documents. Documents are joined by an empty line.
+
+    Parameters
+    ----------
+    load_dataset : LoadDataset
+        `datasets.load_dataset`, or what stands in for it.
+
+    Returns
+    -------
+    tuple of Text and Text
+        The tokenizer corpus and the model corpus.
+
+    Raises
+    ------
+    UsageError
+        Too few documents came.
     """
     first, stop = _MODEL_DOCUMENTS
     english = _documents(load_dataset, _FINEWEB, max(stop, _TOKENIZER_DOCUMENTS))
@@ -143,7 +221,18 @@ def fineweb(load_dataset: LoadDataset) -> tuple[Text, Text]:
 
 
 def load_dataset_from_hub() -> LoadDataset:
-    """`datasets.load_dataset`; raises UsageError where the extra is not installed."""
+    """Give `datasets.load_dataset`.
+
+    Returns
+    -------
+    LoadDataset
+        The function; what it reads comes from the network.
+
+    Raises
+    ------
+    UsageError
+        The extra `fineweb` is not installed.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:

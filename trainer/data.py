@@ -25,12 +25,24 @@ PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training reads."""
+    """What a training reads.
 
-    tokens: Tensor  # int64, the whole text
+    Parameters
+    ----------
+    tokens : Tensor
+        The whole text's token ids, int64.
+    masks : Masks
+        The dead tokens.
+    hashes : dict of str to str
+        File name to SHA-256.
+    strings : list of str
+        Each token's string, by id.
+    """
+
+    tokens: Tensor
     masks: Masks
-    hashes: dict[str, str]  # file name → sha256
-    strings: list[str]  # each token's, by id
+    hashes: dict[str, str]
+    strings: list[str]
 
     @property
     def misplaced_count(self) -> int:
@@ -41,7 +53,29 @@ class TrainingData:
 
 
 def load_data(folder: Path, config: Config) -> TrainingData:
-    """The folder's content, checked against `config`."""
+    """Read a data folder and check it against a configuration.
+
+    Parameters
+    ----------
+    folder : Path
+        Made by `trainer prepare`.
+    config : Config
+        Its vocabulary, sequence length and batch size must fit the data.
+
+    Returns
+    -------
+    TrainingData
+        The tokens to train on and the tokens that are dead.
+
+    Raises
+    ------
+    RunNotFoundError
+        The folder or a file of it is missing.
+    MalformedFileError
+        A file is damaged.
+    UsageError
+        The data does not fit the configuration.
+    """
     if not folder.is_dir():
         raise RunNotFoundError(f"{folder}: no such data folder; make one with `trainer prepare {folder}`")
     tokenizer = load_tokenizer(folder / TOKENIZER)

@@ -31,13 +31,39 @@ _CODE_OF_BYTES = {
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
+    """Hash a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Its SHA-256, in hexadecimal.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def take_fingerprint(optimizer: torch.optim.Optimizer, device: str, data_hashes: Mapping[str, str]) -> dict[str, Any]:
-    """The environment this training runs in, plain values."""
+    """Describe the environment in which this training runs.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Which of torch's loops it will run is asked of it.
+    device : str
+        "cpu", "cuda" or "mps".
+    data_hashes : Mapping of str to str
+        File name to SHA-256 of what is trained on.
+
+    Returns
+    -------
+    dict of str to Any
+        Plain values: "bits", which decide the numbers, and "about", which do not.
+    """
     return {
         "bits": {
             "torch": str(torch.__version__),  # a class of its own, which a checkpoint would not load
@@ -61,16 +87,39 @@ def take_fingerprint(optimizer: torch.optim.Optimizer, device: str, data_hashes:
 
 
 def code_hash(folder: Path) -> str:
-    """What the modules in `folder` compute, as a hash of their canonical form: a comment leaves it as it is.
+    """Hash what the modules in a folder compute: a comment leaves it as it is.
 
-    The tag names the rules of the form; other rules need another tag.
+    The tag before it names the rules of the canonical form; other rules need another tag.
+
+    Parameters
+    ----------
+    folder : Path
+        It holds the modules that compute.
+
+    Returns
+    -------
+    str
+        The tag, a colon and a SHA-256 in hexadecimal.
     """
     form = "\n".join(f"{name}:{canonical((folder / f'{name}.py').read_text(encoding='utf-8'))}" for name in COMPUTING)
     return f"ast-1:{hashlib.sha256(form.encode()).hexdigest()}"
 
 
 def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Each value under `bits` that differs, as `name: recorded → current`."""
+    """List the values under "bits" in which two fingerprints differ.
+
+    Parameters
+    ----------
+    recorded : Mapping of str to Any
+        What a run recorded, perhaps before the fingerprint of code was what it is now.
+    current : Mapping of str to Any
+        What is now.
+
+    Returns
+    -------
+    list of str
+        `name: recorded → current`, one line a value.
+    """
     then, now = (_flat(fingerprint.get("bits")) for fingerprint in (recorded, current))
     if "code" in then:
         then["code"] = _CODE_OF_BYTES.get(str(then["code"]), then["code"])
@@ -82,9 +131,19 @@ def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list
 
 
 def said(attrs: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """What a run's attributes hold under these keys, one below the other; empty if it is no mapping.
+    """Give what a run's attributes hold under some keys, one below the other.
 
-    Whoever records a run may call an attribute so.
+    Parameters
+    ----------
+    attrs : Mapping of str to Any
+        Attributes of a run that anybody may have recorded.
+    *keys : str
+        The way to the value.
+
+    Returns
+    -------
+    Mapping of str to Any
+        The value; empty if it is no mapping.
     """
     at: Any = attrs
     for key in keys:

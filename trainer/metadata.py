@@ -38,7 +38,28 @@ def write_metadata(
     dead_count: int,
     about: Mapping[str, Any],
 ) -> None:
-    """Write the metadata of a training that has come to its end."""
+    """Write the metadata of a training that has come to its end.
+
+    Parameters
+    ----------
+    path : Path
+        It appears whole and synced.
+    config : Config
+        What was trained.
+    state : TrainingState
+        The last one.
+    series : Mapping of str to Series
+        What was recorded.
+    dead_count : int
+        How many tokens are dead.
+    about : Mapping of str to Any
+        Plain values to add at the end.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
     frames = config.total_steps + 1
     metadata = {
         "experiment": config.experiment,

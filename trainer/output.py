@@ -29,7 +29,29 @@ from .presets import PRESETS
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run is kept, none of which changes what it computes."""
+    """How a run is kept, none of which changes what it computes.
+
+    Parameters
+    ----------
+    out : Path
+        The output folder.
+    preset : str, optional
+        The configuration's name, which names the exported file.
+    resume : bool, optional
+        Whether to go on with the run that is there.
+    overwrite : bool, optional
+        Whether to replace it.
+    backend : str, optional
+        How it is recorded: "zarr" or "memmap".
+    durability : str, optional
+        What a recorded step survives: "process", "power" or "none".
+    export : bool, optional
+        Whether to write the notebook's safetensors file at the end.
+    capture : bool, optional
+        Whether to record at all.
+    allow_different_environment : bool, optional
+        Whether to resume although bits may differ from there on.
+    """
 
     out: Path
     preset: str = "demo"
@@ -76,7 +98,22 @@ class Options:
 
 
 def check_out(options: Options) -> None:
-    """Raise unless the output folder can be begun, or gone on with; touches nothing."""
+    """Raise unless the output folder can be begun in, gone on with or replaced, as asked; touch nothing.
+
+    Parameters
+    ----------
+    options : Options
+        The folder, and what is to be done with it.
+
+    Raises
+    ------
+    UsageError
+        The options contradict each other, or the kind of run that is there.
+    RunExistsError
+        Something is there that is not to be replaced.
+    RunNotFoundError
+        There is no run to go on with.
+    """
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if options.export and not options.capture:
@@ -119,10 +156,20 @@ def _check_resumed(options: Options) -> None:
 
 
 def leftovers(options: Options) -> list[Path]:
-    """What a killed process was writing or replacing in the output folder.
+    """List what a killed process was writing or replacing in the output folder.
 
     Only the names that a run writes there count, and only as what it makes of them: a file, or the recording's folder.
     Whatever else is in the folder belongs to somebody else.
+
+    Parameters
+    ----------
+    options : Options
+        Whose output folder, which must exist.
+
+    Returns
+    -------
+    list of Path
+        Files and folders that may be removed while the recording's lock is held.
     """
     written = (path for path in _entries(options.out, options.checkpoints) if _is_leftover(path, options))
     return [*files.moved_aside(options.trajectory), *written]

@@ -9,7 +9,26 @@ from .state import TrainingState
 def plan_lines(
     config: Config, data: TrainingData, state: TrainingState, batches: Batches, *, optimizer: str
 ) -> list[str]:
-    """The plan, a line a fact, as the notebook says it. `optimizer` names which of torch's loops runs."""
+    """Say what is about to be trained, as the notebook does.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    data : TrainingData
+        What is trained on.
+    state : TrainingState
+        The state at step 0.
+    batches : Batches
+        The data as sequences.
+    optimizer : str
+        Which of torch's loops runs.
+
+    Returns
+    -------
+    list of str
+        A line a fact.
+    """
     lines = [
         f"Using device: {state.device}",
         f"Random seed set to {config.random_seed}",

@@ -33,11 +33,38 @@ def prepare(
     load_dataset: corpus.LoadDataset | None = None,
     report: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
-    """Make `folder` and return its provenance.
+    """Make a data folder; without a source, from the built-in text.
 
-    Without a source the built-in text is used. `load_dataset` stands in for `datasets.load_dataset`. Raises
-    RunExistsError if something is at `folder` already, unless `overwrite` is set and it is a data folder with nothing
-    else in it; then nothing is touched.
+    Parameters
+    ----------
+    folder : Path
+        Where it will be: there whole, or not at all.
+    corpus_file : Path, optional
+        The text to train on.
+    tokenizer_corpus_files : Sequence of Path, optional
+        The text that the tokenizer is made from; without it, the corpus itself and letters of other scripts.
+    fineweb : bool, optional
+        Whether to stream the notebooks' own texts instead.
+    vocab_size : int, optional
+        Entries of the tokenizer, exactly.
+    overwrite : bool, optional
+        Whether to replace a data folder that has nothing else in it.
+    load_dataset : LoadDataset, optional
+        What stands in for `datasets.load_dataset`.
+    report : Callable, optional
+        Is given each line of what is being done.
+
+    Returns
+    -------
+    dict of str to Any
+        The provenance, as it is written into the folder.
+
+    Raises
+    ------
+    RunExistsError
+        Something is at `folder` that is not to be replaced; then nothing is touched.
+    UsageError
+        The sources contradict each other, or no token is dead.
     """
     if folder.exists() or folder.is_symlink():
         if not overwrite:

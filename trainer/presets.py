@@ -25,7 +25,23 @@ PRESETS: dict[str, Config] = {
 
 
 def preset(name: str) -> Config:
-    """The configuration of this name; raises UsageError naming those there are."""
+    """Give the configuration of a name.
+
+    Parameters
+    ----------
+    name : str
+        One of PRESETS.
+
+    Returns
+    -------
+    Config
+        The configuration.
+
+    Raises
+    ------
+    UsageError
+        There is none; the message names those there are.
+    """
     if name not in PRESETS:
         raise UsageError(f"no preset {name!r}; the presets are {', '.join(PRESETS)}")
     return PRESETS[name]

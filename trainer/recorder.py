@@ -17,11 +17,22 @@ from .state import TrainingState
 class Sink(Protocol):
     """As much of a sink as a recording needs."""
 
-    def append(self, step: int, /, **values: Any) -> None: ...
+    def append(self, step: int, /, **values: Any) -> None:
+        """Take one step's values.
 
-    def flush(self) -> int | None: ...
+        Parameters
+        ----------
+        step : int
+            Updates made.
+        **values : Any
+            Of each series, and the loss.
+        """
 
-    def close(self) -> None: ...
+    def flush(self) -> int | None:
+        """Make what was taken survive power loss."""
+
+    def close(self) -> None:
+        """Flush, and take no more."""
 
 
 class NoRecording:
@@ -38,7 +49,15 @@ class NoRecording:
 
 
 class Recorder:
-    """A capture and the sink of its frames, which this closes. One thread, that of the training."""
+    """A capture and the sink of its frames, which this closes. One thread, that of the training.
+
+    Parameters
+    ----------
+    capture : Capture
+        Takes steps out of the training.
+    sink : Sink
+        Is given its frames.
+    """
 
     def __init__(self, capture: Capture, sink: Sink) -> None:
         self._capture = capture
@@ -47,7 +66,13 @@ class Recorder:
         self.last_loss = math.nan  # of the newest step that came out
 
     def take(self, state: TrainingState) -> None:
-        """Record the state's step, now or a few steps later."""
+        """Record the state's step, now or a few steps later.
+
+        Parameters
+        ----------
+        state : TrainingState
+            After an update, before the next.
+        """
         self._give(self._capture.take(state))
 
     def flush(self) -> None:

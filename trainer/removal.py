@@ -10,7 +10,13 @@ from .output import Options, leftovers
 
 
 def remove_leftovers(options: Options) -> None:
-    """Remove what a killed process was writing or replacing."""
+    """Remove what a killed process was writing or replacing.
+
+    Parameters
+    ----------
+    options : Options
+        Whose output folder.
+    """
     for path in leftovers(options):
         with files.storage_errors("remove", path):
             (files.disk.remove_tree if path.is_dir() else files.disk.unlink)(path)
@@ -21,6 +27,11 @@ def remove_replaced(options: Options) -> None:
 
     After its recording, never before: until that is gone an error leaves the old run whole. Before the first step,
     also after a kill in between: a later resume would take the old run's checkpoints for this one's.
+
+    Parameters
+    ----------
+    options : Options
+        Whose output folder.
     """
     stale = [file.path for file in checkpoints(options.checkpoints)]
     with files.storage_errors("replace", options.out):

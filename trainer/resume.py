@@ -26,16 +26,40 @@ _FREE_KEYS = {"experiment", "checkpoint_steps", "checkpoint_every", "device", "n
 
 @dataclass(frozen=True)
 class Resumed:
-    """A training that goes on, and the sink of its next frames."""
+    """A training that goes on.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Where it stands.
+    sink : Sink
+        Takes its next frames.
+    checkpointed_step : int
+        Of the checkpoint that it goes on from; −1 if it starts again at step 0.
+    is_new : bool
+        Whether no step is recorded.
+    """
 
     state: TrainingState
     sink: Sink
-    checkpointed_step: int  # of the checkpoint it goes on from; −1 where it starts again at step 0
-    is_new: bool  # no step is recorded
+    checkpointed_step: int
+    is_new: bool
 
 
 class Resume:
-    """One attempt to go on with the run in a folder. `about` is what this training says of itself."""
+    """One attempt to go on with the run in a folder.
+
+    Parameters
+    ----------
+    options : Options
+        The folder, and how the run is kept.
+    config : Config
+        What is trained.
+    about : Mapping of str to Any
+        What this training says of itself, as a run records it.
+    report : Callable
+        Is given a line for whatever happens.
+    """
 
     def __init__(
         self, options: Options, config: Config, about: Mapping[str, Any], report: Callable[[str], None]
@@ -46,9 +70,26 @@ class Resume:
         self._report = report
 
     def newest(self, state: TrainingState) -> Resumed:
-        """Restore the newest usable checkpoint into `state`, or start again at step 0 and compare with what is there.
+        """Restore the newest usable checkpoint, or start again at step 0 and compare with what is recorded.
 
-        Raises UsageError if the run was begun with another configuration or environment.
+        Parameters
+        ----------
+        state : TrainingState
+            A fresh one.
+
+        Returns
+        -------
+        Resumed
+            The state to go on with, and where its frames go.
+
+        Raises
+        ------
+        UsageError
+            The run was begun with another configuration, or in another environment and that was not allowed.
+        RunLockedError
+            Another process writes the run.
+        DamageError
+            A step that was synced is damaged.
         """
         options = self._options
         if options.capture:

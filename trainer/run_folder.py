@@ -36,7 +36,21 @@ Report = Callable[[str], None]
 
 
 class RunFolder:
-    """A training and the folder that records it."""
+    """A training and the folder that records it.
+
+    Parameters
+    ----------
+    config : Config
+        What is trained.
+    data : TrainingData
+        What it is trained on.
+    device : str
+        "cpu", "cuda" or "mps".
+    options : Options
+        The folder, and how the run is kept; `check_out` has passed.
+    report : Callable
+        Is given each line to print.
+    """
 
     def __init__(self, config: Config, data: TrainingData, device: str, options: Options, report: Report) -> None:
         self._config = config
@@ -66,13 +80,19 @@ class RunFolder:
         return self._is_open or (self._options.is_recorded and not self._options.overwrite)
 
     def print_plan(self, data: TrainingData) -> None:
-        """Say, as the notebook does, what is about to be trained, on what."""
+        """Say, as the notebook does, what is about to be trained, on what.
+
+        Parameters
+        ----------
+        data : TrainingData
+            What was given at the beginning.
+        """
         optimizer = self._about[conventions.FINGERPRINT]["bits"]["optimizer"]
         for line in plan_lines(self._config, data, self.state, self._batches, optimizer=optimizer):
             self._report(line)
 
     def require_room(self) -> None:
-        """Print what the run will need, and raise where there is no room for it."""
+        """Print what the run will need, and raise if there is no room for it."""
         needs = budget.estimate(
             self._config,
             self._series,
@@ -87,7 +107,25 @@ class RunFolder:
         needs.require_room(self._options.out)
 
     def record(self, should_stop: Callable[[], bool]) -> bool:
-        """Train and record to the end, or until `should_stop`; returns whether the run is complete."""
+        """Train and record to the end, or until told to stop.
+
+        Parameters
+        ----------
+        should_stop : Callable
+            Asked after each step; if it says so, a checkpoint is written and the training ends.
+
+        Returns
+        -------
+        bool
+            Whether the run is complete.
+
+        Raises
+        ------
+        StorageError
+            The disk refuses; every step before is recorded.
+        ReplayMismatchError
+            A resume computed other bits than are recorded.
+        """
         options, config = self._options, self._config
         sink = self._resume() if options.resume else self._begin()
         state = self.state

@@ -19,9 +19,26 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def train_tokenizer(text: str, *, vocab_size: int, letters: Iterable[str] = ()) -> Tokenizer:
-    """A BPE tokenizer of exactly `vocab_size` entries: the special token, the alphabet, then merges.
+    """Make a BPE tokenizer of exactly so many entries: the special token, the alphabet, then merges.
 
-    The alphabet is every character of `text` and `letters`. Raises UsageError where it leaves no such size.
+    Parameters
+    ----------
+    text : str
+        What the merges are counted in; each of its characters is in the alphabet.
+    vocab_size : int
+        Entries.
+    letters : Iterable of str, optional
+        More characters of the alphabet.
+
+    Returns
+    -------
+    Tokenizer
+        The same for the same arguments.
+
+    Raises
+    ------
+    UsageError
+        The alphabet is larger than that, or the text too small for so many merges.
     """
     alphabet = sorted({*text, *letters})
     if len(alphabet) + 1 > vocab_size:
@@ -50,7 +67,25 @@ def train_tokenizer(text: str, *, vocab_size: int, letters: Iterable[str] = ()) 
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`."""
+    """Read the tokenizer of a `tokenizer.json`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Tokenizer
+        The tokenizer.
+
+    Raises
+    ------
+    RunNotFoundError
+        The file cannot be read.
+    MalformedFileError
+        It holds no tokenizer.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -62,10 +97,34 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def strings(tokenizer: Tokenizer) -> list[str]:
-    """Each entry's string, by id; empty where an id has none."""
+    """Give each entry's string.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        The tokenizer.
+
+    Returns
+    -------
+    list of str
+        By id; empty if an id has none.
+    """
     return [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
 
 
 def encode(tokenizer: Tokenizer, text: str) -> npt.NDArray[np.int64]:
-    """The whole text's token ids, encoded in one piece, as the notebook does."""
+    """Encode a text in one piece, as the notebook does.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        The tokenizer.
+    text : str
+        All of it.
+
+    Returns
+    -------
+    ndarray of int64
+        The id of each token, (n_tokens,).
+    """
     return np.asarray(tokenizer.encode(text).ids, dtype=np.int64)

@@ -34,10 +34,20 @@ Bits = npt.NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class FirstElement:
-    """The first weight that differs, in step, row and dim order."""
+    """The first weight that differs, in the order of step, row and dimension.
+
+    Parameters
+    ----------
+    step, dim : int
+        Where it is.
+    token : int
+        Its row's id in the vocabulary.
+    reference_bits, found_bits : int
+        Its bfloat16 bit pattern in the reference and here.
+    """
 
     step: int
-    token: int  # its id in the vocabulary
+    token: int
     dim: int
     reference_bits: int
     found_bits: int
@@ -45,9 +55,29 @@ class FirstElement:
 
 @dataclass
 class Verification:
-    """What the comparison found, step 0 to the last."""
+    """What the comparison found, step 0 to the last.
 
-    steps: int  # the last step compared
+    Parameters
+    ----------
+    steps : int
+        The last step compared.
+    shape : tuple of int
+        Of what was compared: steps, rows, dimensions.
+    differing : int, optional
+        Elements that differ.
+    first_step : int, optional
+        The first step with one.
+    first_element : FirstElement, optional
+        The first of them.
+    step0_matches : bool, optional
+        Whether the initial weights are the same.
+    loss_matches : bool, optional
+        Whether every loss is within the tolerance.
+    max_loss_step, max_loss_difference : optional
+        Where the losses are furthest apart, and how far.
+    """
+
+    steps: int
     shape: tuple[int, int, int]
     differing: int = 0
     first_step: int | None = None
@@ -68,7 +98,13 @@ class Verification:
         return self.differing == 0 and self.loss_matches
 
     def lines(self) -> list[str]:
-        """The notebook's report."""
+        """Give the notebook's report.
+
+        Returns
+        -------
+        list of str
+            Lines to print.
+        """
         if self.differing == 0:
             lines = [f"✓ BITWISE IDENTICAL: {self.total:,} elements of {self.steps + 1:,} steps match the reference"]
         else:
@@ -89,12 +125,29 @@ class Verification:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """The report for a script."""
+        """Give the report for a script.
+
+        Returns
+        -------
+        dict of str to Any
+            Plain values.
+        """
         return {**asdict(self), "total": self.total, "identical": self.identical}
 
 
 class Reference:
-    """A recording to compare with: a run, the folder `trainer run` made around one, or a safetensors file."""
+    """A recording to compare with.
+
+    Parameters
+    ----------
+    path : Path
+        A run, the folder that `trainer run` made around one, or a safetensors file.
+
+    Raises
+    ------
+    UsageError
+        It holds no weights or no loss as a training records them.
+    """
 
     def __init__(self, path: Path) -> None:
         inner = path / "trajectory"
@@ -116,7 +169,20 @@ class Reference:
         return self.run.attrs
 
     def require_comparable(self, config: Config, tokens: torch.Tensor) -> None:
-        """Raise unless W holds the rows this training would record, for as many steps."""
+        """Raise unless W holds the rows that a training would record, for as many steps.
+
+        Parameters
+        ----------
+        config : Config
+            The training.
+        tokens : Tensor
+            The ids of its rows.
+
+        Raises
+        ------
+        UsageError
+            The reference is shorter, of another shape, or of other tokens.
+        """
         if config.total_steps > self.last_step:
             raise UsageError(f"{self.path}: the reference ends at step {self.last_step}, before {config.total_steps}")
         found, expected = self.run["W"].shape[1:], (len(tokens), config.hidden_dim)
@@ -128,7 +194,18 @@ class Reference:
                 raise UsageError(f"{self.path}: the reference holds other dead tokens than this data folder")
 
     def frames(self, last_step: int) -> Iterator[tuple[Bits, np.float32]]:
-        """(bits of W, loss) of steps 0 … `last_step`."""
+        """Read what the reference recorded, a few steps at a time.
+
+        Parameters
+        ----------
+        last_step : int
+            The last step to give.
+
+        Yields
+        ------
+        tuple of ndarray and float32
+            Bits of W, (n_tokens, dim) uint16, and the loss, from step 0 on.
+        """
         weights, losses = self.run["W"].bits, self.run["loss"]
         for start in range(0, last_step + 1, _STEPS_READ_TOGETHER):
             stop = min(start + _STEPS_READ_TOGETHER, last_step + 1)
@@ -136,7 +213,24 @@ class Reference:
 
 
 def environment_differences(reference: Reference, config: Config, data: TrainingData, device: str) -> list[str]:
-    """How this environment differs from the one the reference says it was trained in; empty where it says nothing."""
+    """List how this environment differs from the one in which a reference says it was trained.
+
+    Parameters
+    ----------
+    reference : Reference
+        A run of anybody.
+    config : Config
+        The training to compare.
+    data : TrainingData
+        Its data.
+    device : str
+        Its device.
+
+    Returns
+    -------
+    list of str
+        A line a value; empty if the reference says nothing.
+    """
     recorded = said(reference.about, conventions.FINGERPRINT)
     return (
         differences(recorded, take_fingerprint(fresh(config, device).optimizer, device, data.hashes))
@@ -146,18 +240,64 @@ def environment_differences(reference: Reference, config: Config, data: Training
 
 
 def default_steps(reference: Reference) -> int:
-    """The notebook's 1,000, or as many as the reference has."""
+    """Give how many steps are compared if nobody says: the notebook's 1,000, or as many as there are.
+
+    Parameters
+    ----------
+    reference : Reference
+        What is compared with.
+
+    Returns
+    -------
+    int
+        Steps.
+    """
     return min(1_000, reference.last_step)
 
 
 def verification_config(config: Config, steps: int) -> Config:
-    """The training that is compared: only W, no checkpoints."""
+    """Give the training that is compared: only W, without checkpoints.
+
+    Parameters
+    ----------
+    config : Config
+        The training.
+    steps : int
+        How long to train.
+
+    Returns
+    -------
+    Config
+        The same training, as far as bits go.
+    """
     only_weights = {"series": ("W",), "checkpoint_steps": (), "checkpoint_every": ""}
     return with_settings(config, {"total_steps": steps, **only_weights})
 
 
 def verify(config: Config, data: TrainingData, device: str, reference: Reference) -> Verification:
-    """Train `config.total_steps` steps and compare each with the reference."""
+    """Train again and compare each step with a reference. Neither is ever in memory whole.
+
+    Parameters
+    ----------
+    config : Config
+        `total_steps` of it are trained.
+    data : TrainingData
+        What is trained on.
+    device : str
+        "cpu", "cuda" or "mps".
+    reference : Reference
+        What is compared with.
+
+    Returns
+    -------
+    Verification
+        What differs, and where first.
+
+    Raises
+    ------
+    UsageError
+        The reference holds other rows or fewer steps.
+    """
     tokens = captured_tokens(config, data.masks)
     reference.require_comparable(config, tokens)
     frames = reference.frames(config.total_steps)
@@ -175,7 +315,22 @@ def verify(config: Config, data: TrainingData, device: str, reference: Reference
 
 
 def is_deterministic(config: Config, data: TrainingData, device: str) -> bool:
-    """Whether two trainings of a few steps give the same bits here: without that, no comparison means anything."""
+    """Train a few steps twice: if they differ here, no comparison means anything.
+
+    Parameters
+    ----------
+    config : Config
+        The training.
+    data : TrainingData
+        What is trained on.
+    device : str
+        "cpu", "cuda" or "mps".
+
+    Returns
+    -------
+    bool
+        Whether both gave the same bits.
+    """
     short = with_settings(config, {"total_steps": min(_SELF_TEST_STEPS, config.total_steps), "checkpoint_steps": ()})
     return _recorded_bytes(short, data, device) == _recorded_bytes(short, data, device)
 

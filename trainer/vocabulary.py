@@ -1,6 +1,6 @@
 """Which tokens live and which are dead: counts in the training text, masks, and who the dead are.
 
-A token is dead where it is in the vocabulary and never in the training text. Masks and indices always agree.
+A token is dead if it is in the vocabulary and never in the training text. Masks and indices always agree.
 """
 
 import unicodedata
@@ -23,10 +23,18 @@ SCRIPTS = ("English", "Thai", "CJK", "Hangul", "numeric", "whitespace", "punctua
 
 @dataclass(frozen=True)
 class Masks:
-    """The dead tokens of a vocabulary."""
+    """The dead tokens of a vocabulary.
 
-    dead_mask: Tensor  # (vocab_size,) bool
-    dead_indices: Tensor  # (n_dead,) int64, increasing
+    Parameters
+    ----------
+    dead_mask : Tensor
+        Whether each token is dead, (vocab_size,) bool.
+    dead_indices : Tensor
+        The ids of those that are, (n_dead,) int64, increasing.
+    """
+
+    dead_mask: Tensor
+    dead_indices: Tensor
 
     @property
     def dead_count(self) -> int:
@@ -35,12 +43,36 @@ class Masks:
 
 
 def count_tokens(tokens: npt.NDArray[np.int64], vocab_size: int) -> npt.NDArray[np.int64]:
-    """How often each token occurs, (vocab_size,)."""
+    """Count how often each token occurs.
+
+    Parameters
+    ----------
+    tokens : ndarray of int64
+        A text's token ids.
+    vocab_size : int
+        Entries of the vocabulary.
+
+    Returns
+    -------
+    ndarray of int64
+        Counts by id, (vocab_size,).
+    """
     return np.bincount(tokens, minlength=vocab_size)
 
 
 def masks_file(counts: npt.NDArray[np.int64]) -> bytes:
-    """`live_dead_tokens.safetensors`: both masks, both lists of ids, and the counts they come from."""
+    """Give `live_dead_tokens.safetensors`: both masks, both lists of ids, and the counts they come from.
+
+    Parameters
+    ----------
+    counts : ndarray of int64
+        How often each token occurs, (vocab_size,).
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
     live = torch.from_numpy(counts > 0)
     return save(
         {
@@ -54,7 +86,29 @@ def masks_file(counts: npt.NDArray[np.int64]) -> bytes:
 
 
 def load_masks(path: Path, vocab_size: int) -> Masks:
-    """The masks of such a file; raises unless they fit the vocabulary and agree with each other."""
+    """Read the masks of `live_dead_tokens.safetensors`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    vocab_size : int
+        Entries of the vocabulary.
+
+    Returns
+    -------
+    Masks
+        Mask and ids of the dead tokens, which agree.
+
+    Raises
+    ------
+    RunNotFoundError
+        The file cannot be read.
+    MalformedFileError
+        It is no such file.
+    UsageError
+        It does not fit the vocabulary, contradicts itself, or has no dead token.
+    """
     try:
         tensors = load_file(path)
     except safetensors.SafetensorError as error:
@@ -77,7 +131,18 @@ def load_masks(path: Path, vocab_size: int) -> Masks:
 
 
 def script_of(token: str) -> str:
-    """The script of a token's first telling character, one of SCRIPTS."""
+    """Tell the script of a token by its first telling character.
+
+    Parameters
+    ----------
+    token : str
+        Its string.
+
+    Returns
+    -------
+    str
+        One of SCRIPTS.
+    """
     if token == END_OF_TEXT:
         return "special"
     if not token.strip():
@@ -99,7 +164,20 @@ def script_of(token: str) -> str:
 
 
 def demographics(vocabulary: dict[str, int], counts: npt.NDArray[np.int64]) -> dict[str, dict[str, int]]:
-    """How many entries each script has, and how many of them are dead."""
+    """Count the entries of each script, and the dead ones among them.
+
+    Parameters
+    ----------
+    vocabulary : dict of str to int
+        Each entry's string and id.
+    counts : ndarray of int64
+        How often each token occurs, (vocab_size,).
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        "entries" and "dead" of each of SCRIPTS.
+    """
     table = {script: {"entries": 0, "dead": 0} for script in SCRIPTS}
     for token, number in vocabulary.items():
         row = table[script_of(token)]
