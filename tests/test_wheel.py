@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+import zipfile
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
@@ -124,13 +125,17 @@ def test_the_commands_answer(bin_folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_wheel_says_what_it_is(wheel: Path, bin_folder: Path) -> None:
-    """Its name has the version that the package says, and its metadata that it is typed."""
+    """The version in its name, the types in its metadata, and in it what .ci/package expects."""
     (packages,) = bin_folder.parent.glob("lib/python*/site-packages")
     (about,) = packages.glob("trajectory_store-*.dist-info/METADATA")
     metadata = about.read_text()
     version = re.search(r"^Version: (.+)$", metadata, re.M)
 
     assert version is not None
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    expected = re.search(r"--toplevel (\S+)", (ROOT / ".ci" / "package").read_text())
+    assert expected is not None
+    assert sorted(tops - {about.parent.name}) == expected[1].split(",")
     assert wheel.name.startswith(f"trajectory_store-{version[1]}-")
     assert (packages / "trajectory_store" / "py.typed").is_file()
     assert (packages / "trainer" / "py.typed").is_file()
