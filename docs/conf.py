@@ -1,15 +1,14 @@
 """How the documentation is built: `sphinx-build -W --keep-going docs build/docs`, without a network."""
 
+import importlib.metadata
 import re
 from typing import Generic, TypeVar
 
 import numpy.typing
 
-import trajectory_store
-
 project = "trajectory-store"
 author = "The trajectory-store authors"
-release = trajectory_store.__version__
+release = importlib.metadata.version("trajectory-store")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_click"]
 highlight_language = "none"  # a block without a language is what a terminal or a file shows
