@@ -38,6 +38,12 @@ class ArrayLike:
 
 numpy.typing.NDArray, numpy.typing.ArrayLike = NDArray, ArrayLike
 
+import trajectory_store as ts  # noqa: E402
+
+PUBLIC_CLASS = re.compile(
+    rf"\b(?:{'|'.join(sorted(name for m in (ts, ts.analysis, ts.report) for name in m.__all__ if name[0].isupper()))})\b"
+)
+
 html_theme = "furo"
 html_title = "trajectory-store"
 html_static_path = ["_static"]
@@ -46,6 +52,18 @@ html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def _write_types(_app, _what, _name, _object, _options, lines):
+    """Link the public names in a parameter's type and leave its other words alone; runs after napoleon.
+
+    Sphinx would look up each word of a type, and finds the attribute of some class for "shape".
+    """
+    for at, line in enumerate(lines):
+        if (found := re.match(r"(:(?:type|vartype) [^:]+: )([^`]+)$", line)) is not None:
+            text = found[2].replace("*", r"\*")
+            linked = PUBLIC_CLASS.sub(r"\ :py:obj:`~.\g<0>`\ ", text)
+            lines[at] = found[1] + (linked if linked != text else f"*{text}*")
 
 
 def _escape_bars(_app, _what, _name, _object, _options, lines):
@@ -63,3 +81,4 @@ def setup(app):
     """Hook it into autodoc."""
     app.connect("autodoc-process-docstring", _keep_colons, priority=100)
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)
+    app.connect("autodoc-process-docstring", _write_types, priority=900)
