@@ -5,6 +5,7 @@ import re
 from typing import Generic, TypeVar
 
 import numpy.typing
+from sphinx import addnodes
 
 project = "trajectory-store"
 author = "The trajectory-store authors"
@@ -77,8 +78,16 @@ def _keep_colons(_app, what, _name, _object, _options, lines):
         lines.insert(0, "\\")  # which reads as nothing
 
 
+def _unlink_words(_app, doctree):
+    """A type such as "ndarray of int64, shape (n,)" has words that are no names, but are looked up as such."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
+        if node.get("reftype") == "class" and node["reftarget"] == "shape":
+            node.replace_self(node.children)
+
+
 def setup(app):
-    """Hook it into autodoc."""
+    """Hook them into autodoc, and into what it made."""
+    app.connect("doctree-read", _unlink_words)
     app.connect("autodoc-process-docstring", _keep_colons, priority=100)
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)
     app.connect("autodoc-process-docstring", _write_types, priority=900)

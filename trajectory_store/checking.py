@@ -29,11 +29,38 @@ from .progress import Meter, Progress
 
 
 def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Iterator[Finding]:
-    """Read every byte of a run and yield a finding for each thing that is wrong; nothing where the run is sound.
+    """Read every byte of a run, and yield what is wrong with it.
 
+    Parameters
+    ----------
+    path : str or PathLike
+        The run's folder.
+    progress : callable, optional
+        Called with the bytes read and the bytes there are, first with 0 read.
+
+    Yields
+    ------
+    Finding
+        One thing that is wrong; nothing if the run is sound.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run.
+    FormatVersionError
+        A newer version of this package wrote it.
+
+    Notes
+    -----
     Memory is bounded by a block. A run may be checked while another process writes it: what that one has not finished
-    is no finding. Raises RunNotFoundError where there is no run, FormatVersionError where a newer version of this
-    package wrote it.
+    is no finding.
+
+    Examples
+    --------
+    >>> with ts.create("mine", {"loss": ts.Series((), "float32")}) as sink:
+    ...     sink.append(0, loss=2.0)
+    >>> list(ts.check("mine"))
+    []
     """
     where = Path(path)
     meter = Meter(folder_bytes(where), progress)
@@ -62,8 +89,17 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
 
 @dataclass(frozen=True)
 class Repair:
-    """recovery: what was kept and dropped. removed: files of writes that had not finished. findings: what `check`
-    finds after it."""
+    """What a repair did.
+
+    Attributes
+    ----------
+    recovery : Recovery
+        Which steps were kept and dropped.
+    removed : tuple of Path
+        Files of writes that had not finished.
+    findings : tuple of Finding
+        What `check` finds after it.
+    """
 
     recovery: Recovery
     removed: tuple[Path, ...]
@@ -71,10 +107,26 @@ class Repair:
 
 
 def repair(path: str | os.PathLike[str]) -> Repair:
-    """Cut the torn tail of a run that nobody writes, and nothing else, then check it again.
+    """Cut the torn tail of a run that nobody writes, and nothing else; then check the run again.
 
-    Raises RunLockedError where another process writes it, DamageError where a step that was synced is damaged, and
-    cuts nothing then: what is damaged may still be restored.
+    Parameters
+    ----------
+    path : str or PathLike
+        The run's folder.
+
+    Returns
+    -------
+    Repair
+        What was cut and removed, and what is still wrong.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run.
+    RunLockedError
+        Another process writes it.
+    DamageError
+        A step that was synced is damaged. Nothing is cut, because what is damaged may still be restored.
     """
     where = Path(path)
     manifest = manifests.load(where)

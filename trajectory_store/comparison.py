@@ -60,12 +60,31 @@ class Delta:
 class Comparison:
     """What two recordings have in common.
 
-    relation: one of the constants of this module, about the series and static arrays that both have, by the steps at
-    which they recorded them. series: what was compared along steps. only_in_a, only_in_b: series and static arrays
-    that the other does not have. incompatible: same name, other dtype or shape → what was found, not compared.
-    static_differing: static arrays that differ. n_steps: steps that both recorded. differing, total: elements of the
-    series compared. differing_per_step: step → elements, for the steps that differ. differing_per_series: for every
-    series compared. first: the first element that differs, in order of steps. deltas: of the scalar float series.
+    Attributes
+    ----------
+    relation : str
+        One of the constants of this module, such as "equal" or "a is a prefix of b". It is about the series and static
+        arrays that both have, by the steps at which they recorded them.
+    series : tuple of str
+        What was compared along steps.
+    only_in_a, only_in_b : tuple of str
+        Series and static arrays that the other does not have.
+    incompatible : Mapping of str to str
+        Those of the same name and another dtype or shape, which were not compared: what was found, by name.
+    static_differing : tuple of str
+        Static arrays that differ.
+    n_steps : int
+        Steps that both recorded.
+    differing, total : int
+        Elements of the compared series: those that differ, and all.
+    differing_per_step : Mapping of int to int
+        How many differ, for each step at which any does.
+    differing_per_series : Mapping of str to int
+        How many differ, for each series compared.
+    first : Element or None
+        The first element that differs, in order of steps.
+    deltas : Mapping of str to Delta
+        The largest difference of each scalar float series.
     """
 
     relation: Relation
@@ -102,9 +121,42 @@ def compare(
 ) -> Comparison:
     """Compare two runs, or safetensors files, bit for bit over every step that both recorded.
 
-    series: compare only these series and static arrays. A safetensors file beside a run is read as the run declares
-    its series, so that a run equals its export. Memory is bounded by a block of each. Raises SeriesNotFoundError where
-    neither has one of `series`, and as `open` and reading do.
+    Parameters
+    ----------
+    a, b : Run, str or PathLike
+        The recordings. A safetensors file beside a run is read as the run declares its series, so that a run equals its
+        export.
+    series : iterable of str, optional
+        Compare only these series and static arrays.
+    progress : callable, optional
+        Called with the bytes compared and the bytes there are, first with 0 compared.
+
+    Returns
+    -------
+    Comparison
+        How they are related, and where they differ.
+
+    Raises
+    ------
+    SeriesNotFoundError
+        Neither has one of `series`.
+    RunNotFoundError
+        There is no run and no file at a path.
+    DamageError
+        What is read fails its checksum.
+
+    Notes
+    -----
+    Only integers are compared, so NaN payloads and the sign of zero count. bfloat16 and uint16 are the same bits, and
+    bfloat16 is compared with float32 after its exact widening. Memory is bounded by a block of each recording.
+
+    Examples
+    --------
+    >>> for name in ("a", "b"):
+    ...     with ts.create(name, {"loss": ts.Series((), "float32")}) as sink:
+    ...         sink.append(0, loss=1.5)
+    >>> ts.compare("a", "b").identical
+    True
     """
     wanted = None if series is None else {series} if isinstance(series, str) else set(series)
     with opened(a) as given_a, opened(b) as given_b, _alike(given_a, given_b) as (run_a, run_b):

@@ -36,16 +36,50 @@ def export_safetensors(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a run to a safetensors file, equal to `safetensors.torch.save_file` of its arrays; returns the path.
+    """Write a run to a safetensors file, equal to `safetensors.torch.save_file` of its arrays.
 
-    dtype: what bfloat16 is declared as, "uint16" (the notebooks' way) or "bfloat16"; the bits are the same. steps: a
-    slice of step numbers, as numpy takes it from the steps 0 to the last recorded one, but forwards only. widen:
-    bfloat16 series and static arrays to write as float32, exactly. The file's mode respects the umask, its space is
-    reserved first, and it is synced and renamed into place; memory is bounded by a block of the run.
+    Parameters
+    ----------
+    run : Run, str or PathLike
+        The run, or where it is.
+    path : str or PathLike
+        The file to write, outside of the run.
+    dtype : {"uint16", "bfloat16"}
+        What bfloat16 is declared as; the bits are the same. "uint16" is the notebooks' way.
+    steps : slice, optional
+        Step numbers, as numpy takes a slice from the steps 0 to the last recorded one, but forwards only; all by
+        default.
+    widen : iterable of str
+        bfloat16 series and static arrays to write as float32, exactly.
+    overwrite : bool
+        Replace a file that is there.
+    progress : callable, optional
+        Called with the bytes written and the bytes there are, first with 0 written.
 
-    Raises UsageError on a wrong option or a path inside the run, RunExistsError where something is at `path` and
-    `overwrite` is not set, StepNotRecordedError where `steps` selects none, DamageError where the run is damaged, and
-    StorageError where the disk refuses; nothing is left behind then.
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong, or the path is inside the run.
+    SeriesNotFoundError
+        `widen` names a series that is not there.
+    RunExistsError
+        Something is at `path`, and `overwrite` is not set.
+    StepNotRecordedError
+        `steps` selects none.
+    DamageError
+        What is read fails its checksum.
+    StorageError
+        The disk refuses. Nothing is left behind.
+
+    Notes
+    -----
+    The file appears whole and synced, or not at all: its space is reserved first, and it is renamed into its place. Its
+    mode respects the umask. Memory is bounded by a block of the run.
     """
     target = Path(path)
     check_word("dtype", dtype, DeclaredAs)

@@ -6,7 +6,18 @@ from .progress import Progress
 
 
 def bar(label: str = "") -> Progress:
-    """A bar for whatever takes `progress=`, in a notebook and on a terminal: `freeze_onset(run, progress=bar())`."""
+    """Draw a progress bar, in a notebook or on a terminal, for whatever takes `progress=`.
+
+    Parameters
+    ----------
+    label : str
+        What stands before the bar.
+
+    Returns
+    -------
+    callable
+        The callback, for one pass: ``analysis.freeze_onset(run, progress=bar("Freezing"))``.
+    """
     from tqdm.auto import tqdm
 
     drawn: Any = None

@@ -51,16 +51,55 @@ def create(
     durability: Durability = "process",
     overwrite: bool = False,
 ) -> StoredSink:
-    """Begin a run in the folder `path`, which appears whole or not at all, and return the sink that fills it.
+    """Begin a run in a folder, and return the sink that fills it.
 
-    steps: how many there will be, step 0 included; None if that is not known, "zarr" only. static: arrays known
-    before step 0. attrs: anything JSON can hold. codec: "temporal", or "portable" for readers without this package.
-    block_steps: steps encoded together; more of them is smaller on disk and slower for one step. durability: what an
-    `append` that returned survives: "process" the death of the process, "power" the loss of power, "none" neither
-    `flush` nor seals sync anything. overwrite: replace a run that is already there.
+    Parameters
+    ----------
+    path : str or PathLike
+        The run's folder, which appears whole or not at all.
+    series : Mapping of str to Series
+        What is recorded, by name.
+    steps : int, optional
+        How many steps there will be, step 0 included. The backend "memmap" needs to know.
+    backend : {"zarr", "memmap"}
+        How rows are kept: compressed in blocks, or as they are in one safetensors file of its final size.
+    static : Mapping of str to array_like, optional
+        Arrays that are known before step 0, by name.
+    attrs : Mapping of str to Any, optional
+        What the author says about the run; anything that JSON can hold.
+    codec : {"temporal", "portable"}
+        How blocks are compressed by "zarr". "portable" is larger, and can be read without this package.
+    block_steps : int, optional
+        Steps that are compressed together, from 1 to 65536. More of them are smaller on disk, and slower to read one
+        step of. By default as many as make good blocks.
+    durability : {"process", "power", "none"}
+        What a step survives whose `append` returned: the death of the process, or also the loss of power. With "none",
+        `flush` and seals do not sync either.
+    overwrite : bool
+        Replace a run that is already there.
 
-    Raises UsageError's children on a wrong declaration, RunExistsError where something is at `path`, or beside it since
-    an overwrite was killed, StorageError where the disk refuses; nothing is left behind then.
+    Returns
+    -------
+    StoredSink
+        What frames are appended to. It is a context manager, for one thread.
+
+    Raises
+    ------
+    UsageError
+        An option or a declaration is wrong; as SpecError if it is about a series.
+    RunExistsError
+        Something is at `path`, or was left beside it by an overwrite that was killed.
+    StorageError
+        The disk refuses. Nothing is left behind.
+
+    Examples
+    --------
+    >>> with ts.create("mine", {"W": ts.Series((2, 3), "float32"), "loss": ts.Series((), "float32")}) as sink:
+    ...     for step in range(5):
+    ...         sink.append(step, W=np.full((2, 3), step, dtype=np.float32), loss=1 / (step + 1))
+    >>> with ts.open("mine") as run:
+    ...     run["W"][3, 0]
+    array([3., 3., 3.], dtype=float32)
     """
     where = Path(path)
     spec = RunSpec(dict(series), steps)
@@ -88,14 +127,42 @@ def create(
 def resume(
     path: str | os.PathLike[str], from_step: int | None = None, *, durability: Durability = "process"
 ) -> StoredSink:
-    """Open a run to go on recording it: after its last step, or after `from_step`.
+    """Open a run to go on recording it: after its last step, or after an earlier one.
 
-    Recovers first what a crash left: a torn tail is cut, and `recovery` says what was kept and dropped. With
-    `from_step`, steps behind it that are already recorded are expected again and compared bit for bit, which raises
-    ReplayMismatchError at the first difference; −1 starts over at step 0.
+    Parameters
+    ----------
+    path : str or PathLike
+        The run's folder.
+    from_step : int, optional
+        Go on after this step, −1 for the beginning. Later steps that are already recorded are expected again, and
+        compared bit for bit.
+    durability : {"process", "power", "none"}
+        As for `create`.
 
-    Raises StepNotRecordedError where the run ends before `from_step`, RunLockedError where another process writes it,
-    and DamageError where synced steps are damaged.
+    Returns
+    -------
+    StoredSink
+        What frames are appended to. What a crash left is recovered first: a torn tail is cut, and the sink's `recovery`
+        says what was kept and dropped. With `from_step`, `append` raises ReplayMismatchError at the first difference.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no run.
+    StepNotRecordedError
+        The run ends before `from_step`.
+    RunLockedError
+        Another process writes it.
+    DamageError
+        Steps that were synced are damaged.
+
+    Examples
+    --------
+    >>> with ts.create("mine", {"loss": ts.Series((), "float32")}) as sink:
+    ...     sink.append(0, loss=2.0)
+    >>> with ts.resume("mine") as sink:
+    ...     sink.next_step
+    1
     """
     where = Path(path)
     check_word("durability", durability, Durability)

@@ -117,7 +117,18 @@ class Series:
         return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
 
     def is_due(self, step: int) -> bool:
-        """Whether this series is recorded at `step`."""
+        """Tell whether this series is recorded at a step.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
         if self.steps is None:
             return True
         if isinstance(self.steps, int):
@@ -126,7 +137,18 @@ class Series:
         return row < len(self.steps) and self.steps[row] == step
 
     def rows_before(self, step: int) -> int:
-        """How many rows steps 0 … step − 1 make."""
+        """Count the rows that the steps before a step make.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        int
+            The rows of steps 0 … `step` − 1.
+        """
         if self.steps is None:
             return step
         if isinstance(self.steps, int):
@@ -134,7 +156,18 @@ class Series:
         return bisect.bisect_left(self.steps, step)
 
     def steps_of(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """The steps of rows [start, stop), int64."""
+        """Return the steps of some rows.
+
+        Parameters
+        ----------
+        start, stop : int
+            The rows [start, stop).
+
+        Returns
+        -------
+        ndarray of int64
+            The step of each.
+        """
         if self.steps is None:
             return np.arange(start, stop, dtype=np.int64)
         if isinstance(self.steps, int):
@@ -142,7 +175,18 @@ class Series:
         return np.asarray(self.steps[start:stop], dtype=np.int64)
 
     def next_due(self, step: int) -> int | None:
-        """The first step ≥ `step` at which this series is due, None where there is none."""
+        """Find the first step, from a step on, at which this series is due.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        int or None
+            The step, which may be `step` itself; None if there is none.
+        """
         if self.steps is None:
             return step
         if isinstance(self.steps, int):
@@ -151,7 +195,13 @@ class Series:
         return self.steps[row] if row < len(self.steps) else None
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """Return the declaration as plain values, as the manifest holds it.
+
+        Returns
+        -------
+        dict of str to Any
+            Shape, dtype, dims and steps.
+        """
         steps: Any = self.steps
         if isinstance(steps, range):
             steps = {"start": steps.start, "stop": steps.stop, "step": steps.step}
@@ -161,7 +211,23 @@ class Series:
 
     @staticmethod
     def from_json(value: Any) -> "Series":
-        """The inverse of `to_json`; raises SpecError on anything else."""
+        """Make a declaration from plain values: the inverse of `to_json`.
+
+        Parameters
+        ----------
+        value : Any
+            What `to_json` returned.
+
+        Returns
+        -------
+        Series
+            The declaration.
+
+        Raises
+        ------
+        SpecError
+            The value is anything else.
+        """
         try:
             steps = value["steps"]
             if isinstance(steps, dict):
@@ -201,9 +267,19 @@ def _increasing(steps: range | tuple[int, ...]) -> range | tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything a run declares before its first step: its series and, where known, how many steps it will have.
+    """Everything that a run declares before its first step.
 
-    `steps` counts step 0: a run that ends with step 10,000 has 10,001 of them.
+    Parameters
+    ----------
+    series : Mapping of str to Series
+        What is recorded, by name.
+    steps : int, optional
+        How many steps there will be, step 0 included: a run that ends with step 10,000 has 10,001 of them.
+
+    Raises
+    ------
+    SpecError
+        The declaration is none that can be recorded.
     """
 
     series: Mapping[str, Series]
@@ -241,13 +317,35 @@ class RunSpec:
         object.__setattr__(self, "steps", None if self.steps is None else int(self.steps))
 
     def next_due(self, step: int) -> int | None:
-        """The first step ≥ `step` at which any series is due and the run is not over; None where there is none."""
+        """Find the first step, from a step on, at which any series is due.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        int or None
+            The step, which may be `step` itself; None if there is none, or the run is over by then.
+        """
         due = [at for series in self.series.values() if (at := series.next_due(step)) is not None]
         first = min(due, default=None)
         return None if first is None or (self.steps is not None and first >= self.steps) else first
 
     def last_due_before(self, step: int) -> int | None:
-        """The last step < `step` at which any series is due; None where there is none."""
+        """Find the last step before a step at which any series is due.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        int or None
+            None if there is none.
+        """
         last: int | None = None
         for series in self.series.values():
             rows = series.rows_before(step)
@@ -257,14 +355,36 @@ class RunSpec:
         return last
 
     def steps_before(self, step: int) -> npt.NDArray[np.int64]:
-        """Every step < `step` at which some series is due, int64, increasing."""
+        """Return every step before a step at which any series is due.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        ndarray of int64
+            Increasing.
+        """
         if any(series.steps is None for series in self.series.values()):
             return np.arange(step, dtype=np.int64)
         every = [series.steps_of(0, series.rows_before(step)) for series in self.series.values()]
         return np.unique(np.concatenate(every))
 
     def due(self, step: int) -> dict[str, Series]:
-        """The series recorded at `step`, in declared order."""
+        """Return the series that are recorded at a step.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        dict of str to Series
+            In declared order.
+        """
         return {name: series for name, series in self.series.items() if series.is_due(step)}
 
     def frame(self, step: int, values: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
@@ -306,12 +426,34 @@ class RunSpec:
         return rows
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """Return the declaration as plain values, as the manifest holds it.
+
+        Returns
+        -------
+        dict of str to Any
+            Steps and series.
+        """
         return {"steps": self.steps, "series": {name: series.to_json() for name, series in self.series.items()}}
 
     @staticmethod
     def from_json(value: Any) -> "RunSpec":
-        """The inverse of `to_json`; raises SpecError on anything else."""
+        """Make a declaration from plain values: the inverse of `to_json`.
+
+        Parameters
+        ----------
+        value : Any
+            What `to_json` returned.
+
+        Returns
+        -------
+        RunSpec
+            The declaration.
+
+        Raises
+        ------
+        SpecError
+            The value is anything else.
+        """
         try:
             return RunSpec({name: Series.from_json(s) for name, s in value["series"].items()}, value["steps"])
         except (KeyError, TypeError, AttributeError) as error:

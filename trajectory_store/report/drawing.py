@@ -18,9 +18,22 @@ def standalone(chart: str) -> str:
 
 
 def renderer(form: FigureForm) -> Callable[[str], bytes]:
-    """What turns an SVG's text into the bytes of a file of that form.
+    """Return what turns a figure's SVG into the bytes of a file.
 
-    Raises UsageError on another form, and on "png" without resvg-py.
+    Parameters
+    ----------
+    form : {"svg", "png"}
+        The file's form; "png" has 300 dpi and needs the extra `plots`.
+
+    Returns
+    -------
+    callable
+        Takes the SVG's text, and returns bytes.
+
+    Raises
+    ------
+    UsageError
+        There is no such form, or resvg-py is missing.
     """
     check_word("figure format", form, FigureForm)
     return _encoded if form == "svg" else _png_renderer()

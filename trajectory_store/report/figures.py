@@ -23,8 +23,22 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Figure:
-    """name: its file's. note: what it shows and how to read it. draw: SVG of (size, is the step axis logarithmic).
-    hover: what the page's script reads, a JSON value. has_log: whether it has a step axis.
+    """One figure of the report, which draws itself.
+
+    Parameters
+    ----------
+    name : str
+        What its file is called.
+    title : str
+        What it shows, in some words.
+    note : str
+        What it shows and how to read it, in some sentences.
+    draw : callable
+        Returns its SVG, given a size and whether the step axis is logarithmic.
+    hover : Mapping of str to Any
+        What the page's script reads, a JSON value.
+    has_log : bool
+        Whether it has a step axis, and so a logarithmic form.
     """
 
     name: str
@@ -35,7 +49,18 @@ class Figure:
     has_log: bool = True
 
     def svg(self, *, is_log: bool = False) -> str:
-        """A drawing that stands on its own, on a white ground."""
+        """Draw it as a file of its own, on a white ground.
+
+        Parameters
+        ----------
+        is_log : bool
+            Whether the step axis is logarithmic.
+
+        Returns
+        -------
+        str
+            The SVG.
+        """
         return standalone(self.draw(WIDE, is_log))
 
     def _repr_svg_(self) -> str:
@@ -43,13 +68,35 @@ class Figure:
 
 
 def figures(found: Findings) -> list[Figure]:
-    """Every figure there is data for, in the order of the page."""
+    """Make every figure for which there is data.
+
+    Parameters
+    ----------
+    found : Findings
+        What `findings` returned.
+
+    Returns
+    -------
+    list of Figure
+        In the order of the page.
+    """
     loss = [] if found.loss is None else [_loss(found)]
     return [*loss, _freezing(found), _onsets(found), _heat(found), _phases(found), _cloud(found), _worldlines(found)]
 
 
 def svg_files(found: Findings) -> dict[str, str]:
-    """Name → text of each figure as a file of its own; those with a step axis on either scale."""
+    """Draw every figure as a file of its own.
+
+    Parameters
+    ----------
+    found : Findings
+        What `findings` returned.
+
+    Returns
+    -------
+    dict of str to str
+        The SVG by file name. A figure with a step axis is there on both scales.
+    """
     files = {}
     for figure in figures(found):
         for is_log in (False, True) if figure.has_log else (False,):

@@ -25,10 +25,34 @@ _LATE_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found; `steps` are those that have a step before, as moves are between two.
+    """Everything that the report says about a run.
 
-    onset: the last step at which each token moved, 0 for never. loss: (steps, values), None where none is recorded.
-    names: the string of each row's token, None where neither the run nor a tokenizer says.
+    Attributes
+    ----------
+    run : Run
+        The run.
+    series : LazySeries
+        The series that was looked at.
+    steps : ndarray of int64, shape (n,)
+        Those that have a step before, because a move is between two.
+    bins : StepBins
+        How the figures group steps.
+    onset : ndarray of int64, shape (tokens,)
+        The last step at which each token moved; 0 for never.
+    motion : Motion
+        Heat, phases and moves.
+    phase_names : tuple of str
+        The phases, the coldest first.
+    cloud : Cloud
+        Centre and width of the tokens' cloud.
+    loss : tuple of ndarray or None
+        Steps and values; None if no loss is recorded.
+    worldlines : Worldlines
+        The ways of some tokens.
+    ids : ndarray of int64, shape (tokens,)
+        Each token's id, or its row if the run does not say.
+    names : list of str or None
+        Each token's string; None if neither the run nor a tokenizer says.
     """
 
     run: Run
@@ -61,22 +85,74 @@ class Findings:
         return int(np.count_nonzero(self.onset > last - (last - first + 1) * _LATE_SHARE))
 
     def frozen_share(self, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The share of tokens that do not move after each step."""
+        """Return the share of tokens that do not move after each of some steps.
+
+        Parameters
+        ----------
+        steps : ndarray of int64
+            The steps.
+
+        Returns
+        -------
+        ndarray of float64
+            From 0 to 1, one for each step.
+        """
         share: npt.NDArray[np.float64] = np.searchsorted(np.sort(self.onset), steps, side="right") / self.n_tokens
         return share
 
     def frozen_at(self, share: float) -> int:
-        """The first step after which at least this share of the tokens does not move."""
+        """Find the first step after which at least a share of the tokens does not move.
+
+        Parameters
+        ----------
+        share : float
+            From 0 to 1.
+
+        Returns
+        -------
+        int
+            The step.
+        """
         return int(np.sort(self.onset)[max(0, int(np.ceil(share * self.n_tokens)) - 1)])
 
 
 def findings(
     run: Run, *, series: str = "W", tokenizer: Path | None = None, progress: Progress | None = None
 ) -> Findings:
-    """Scan a run once for everything the report shows; memory does not grow with steps × tokens.
+    """Look at a run once, for everything that the report shows.
 
-    Raises UsageError on a series that is not (step, token, dim) of bfloat16, that has fewer than two steps, or that
-    was not recorded at every step, and what `token_names` raises.
+    Parameters
+    ----------
+    run : Run
+        The run.
+    series : str
+        The series to look at, (step, token, dim) of bfloat16 or its bits.
+    tokenizer : Path, optional
+        The run's `tokenizer.json`, for the tokens' strings. By default they are the run's own, if it has any.
+    progress : callable, optional
+        Called with the bytes done and the bytes there are, first with 0 done.
+
+    Returns
+    -------
+    Findings
+        Numbers, not figures. Their memory does not grow with steps × tokens.
+
+    Raises
+    ------
+    SeriesNotFoundError
+        There is no such series.
+    UsageError
+        The series is no (step, token, dim) of bfloat16 at every step, it has fewer than two steps, or the tokenizer is
+        not the one that the run was trained with.
+    RunNotFoundError
+        There is no tokenizer at the path.
+    MalformedFileError
+        The file is no tokenizer.
+
+    Warns
+    -----
+    ConventionWarning
+        The run's ids or strings of tokens do not fit the series, and are not used.
     """
     recorded = run[series]
     check_series(recorded, "the report")

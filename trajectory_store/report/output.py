@@ -12,7 +12,24 @@ from .page import page
 
 
 def refuse_existing(path: Path, figures: Path | None, *, form: FigureForm = "svg", overwrite: bool) -> None:
-    """Raise RunExistsError where something is in the way, before the work and not after it."""
+    """Raise if something is where a report is to be written: before the work, not after it.
+
+    Parameters
+    ----------
+    path : Path
+        Where the page goes.
+    figures : Path or None
+        The folder that the figures go to, if any.
+    form : {"svg", "png"}
+        The form of the figures' files.
+    overwrite : bool
+        Whether files may be replaced; a folder never is.
+
+    Raises
+    ------
+    RunExistsError
+        Something is there.
+    """
     if path.is_dir():
         raise RunExistsError(f"{path}: a folder is there; name a file to write")
     if figures is not None and figures.exists() and not figures.is_dir():
@@ -25,7 +42,25 @@ def refuse_existing(path: Path, figures: Path | None, *, form: FigureForm = "svg
 
 
 def write_page(found: Findings, path: Path) -> int:
-    """Write the page, replacing what is there; returns its size in bytes."""
+    """Write the page, in place of a file that is there.
+
+    Parameters
+    ----------
+    found : Findings
+        What `findings` returned.
+    path : Path
+        The file. Folders above it are made.
+
+    Returns
+    -------
+    int
+        Its size in bytes.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses; the file is the old one, or none.
+    """
     # A string from elsewhere may hold half of a surrogate pair, which UTF-8 cannot.
     text = page(found).encode("utf-8", errors="replace")
     make_folders(path.parent, sync=False)
@@ -34,9 +69,28 @@ def write_page(found: Findings, path: Path) -> int:
 
 
 def write_figures(found: Findings, folder: Path, *, form: FigureForm = "svg") -> list[str]:
-    """Write every figure as a file of that form into a folder, which is made; returns the files' names.
+    """Write every figure as a file into a folder, which is made.
 
-    Raises UsageError on another form, and on "png" without resvg-py.
+    Parameters
+    ----------
+    found : Findings
+        What `findings` returned.
+    folder : Path
+        The folder.
+    form : {"svg", "png"}
+        The files' form; "png" has 300 dpi and needs the extra `plots`.
+
+    Returns
+    -------
+    list of str
+        The files' names.
+
+    Raises
+    ------
+    UsageError
+        There is no such form, or resvg-py is missing.
+    StorageError
+        The disk refuses.
     """
     render = renderer(form)
     make_folders(folder, sync=False)

@@ -22,7 +22,18 @@ _N_ROWS = 12
 
 
 def page(found: Findings) -> str:
-    """The report as one HTML document; the same run gives the same text."""
+    """Make the report as one HTML document, which needs no other file and no network.
+
+    Parameters
+    ----------
+    found : Findings
+        What `findings` returned.
+
+    Returns
+    -------
+    str
+        The document. The same run gives the same text.
+    """
     drawn = figures(found)
     body = "".join(
         [

@@ -27,10 +27,26 @@ if TYPE_CHECKING:
 
 
 def open_run(path: str | os.PathLike[str]) -> "Run":
-    """Open a run's folder, or a safetensors file as if it were one, read-only; a run may be being written meanwhile.
+    """Open a run read-only; it may be written by another process meanwhile.
 
-    Raises RunNotFoundError where there is neither, DamageError where what is needed to read it is damaged, and
-    FormatVersionError where a newer version of this package wrote it.
+    Parameters
+    ----------
+    path : str or PathLike
+        The run's folder, or a safetensors file, which is read as if it were a run.
+
+    Returns
+    -------
+    Run
+        The run as far as it is recorded now; `Run.refresh` finds what comes later. It is a context manager.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is neither a run nor a file.
+    DamageError
+        What is needed to read it is damaged; as MalformedFileError if it is a file.
+    FormatVersionError
+        A newer version of this package wrote it.
     """
     where = Path(path)
     with files.storage_errors("open", where):

@@ -22,9 +22,18 @@ class LazySeries:
     """One series of a run as an array that is read where it is indexed.
 
     Axis 0 is rows: row r is the r-th step of `steps`, which is step r itself for a series recorded at every step.
-    Takes numpy's basic indexing with at most one list or mask, and returns copies in the logical dtype, `bits` in the
-    storage dtype. Raises StepNotRecordedError past the last recorded step, and DamageError, naming file and step, on
-    bytes that fail their checksum.
+    Indexing is numpy's basic indexing with at most one list or mask. It returns copies in the logical dtype, or in the
+    storage dtype from `bits`. It raises StepNotRecordedError past the last recorded step, and DamageError, which names
+    file and step, on bytes that fail their checksum. Thread-safe.
+
+    Parameters
+    ----------
+    source : Source
+        What the run is read from.
+    name : str
+        The series' name.
+    dtype : dtype, optional
+        The dtype of what is returned; the logical dtype by default.
     """
 
     def __init__(self, source: Source, name: str, dtype: np.dtype[Any] | None = None) -> None:
@@ -103,7 +112,23 @@ class LazySeries:
             yield from block
 
     def at_step(self, step: int) -> npt.NDArray[Any]:
-        """The row of a step, not of a position; they differ for a series that is not recorded at every step."""
+        """Return the row of a step, which is not that of a position if the series is not recorded at every step.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        ndarray
+            Shape and dtype of one row.
+
+        Raises
+        ------
+        StepNotRecordedError
+            The series has no row of that step.
+        """
         if not self.spec.is_due(step) or not 0 <= step < self._source.recorded_until:
             raise StepNotRecordedError(f"{self._source.path}: series {self.name!r} has no step {step}")
         row: npt.NDArray[Any] = np.asarray(self[self.spec.rows_before(step)])
@@ -112,9 +137,21 @@ class LazySeries:
     def blocks(
         self, start: int = 0, stop: int | None = None, *, max_rows: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
-        """The rows [start, stop) in order, as (steps, rows) of whole blocks, or of `max_rows` rows at most.
+        """Read rows in order, one block at a time, so that memory is bounded however long the run is.
 
-        One block is in memory at a time: bounded, whatever the length of the run.
+        Parameters
+        ----------
+        start, stop : int
+            The rows [start, stop); all by default.
+        max_rows : int, optional
+            Rows that are given at once, at most; a whole block by default.
+
+        Yields
+        ------
+        steps : ndarray of int64
+            The steps of some rows.
+        rows : ndarray
+            Those rows.
         """
         n = self.shape[0]
         stop = n if stop is None else min(stop, n)
@@ -125,9 +162,17 @@ class LazySeries:
             start = edge
 
     def to_torch(self, rows: Any = ..., tokens: Any = ...) -> "torch.Tensor":
-        """The chosen rows and tokens, or all of them, as a CPU tensor, bfloat16 as torch's; needs torch.
+        """Return rows and tokens as a CPU tensor; needs torch.
 
-        Both are what numpy's basic indexing or one list takes. The tensor shares the memory that was read into.
+        Parameters
+        ----------
+        rows, tokens : int, slice, list or mask
+            What to take along the first two axes, as numpy's basic indexing with at most one list; all by default.
+
+        Returns
+        -------
+        torch.Tensor
+            bfloat16 as torch's. It shares the memory that was read into.
         """
         from .tensors import as_tensor
 

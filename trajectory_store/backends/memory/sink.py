@@ -12,7 +12,22 @@ from ..sink import SinkContext, StepCursor
 
 
 class MemorySink(SinkContext):
-    """Keeps every frame in RAM, as the notebooks do: for tests, and as the floor to compare with."""
+    """A sink that keeps every frame in RAM, as the notebooks do: for tests, and as the floor to compare with.
+
+    Parameters
+    ----------
+    series : Mapping of str to Series
+        What is recorded, by name.
+    steps : int, optional
+        How many steps there will be, step 0 included.
+
+    Examples
+    --------
+    >>> sink = ts.MemorySink({"loss": ts.Series((), "float32")})
+    >>> sink.append(0, loss=2.0)
+    >>> sink["loss"]
+    array([2.], dtype=float32)
+    """
 
     def __init__(self, series: Mapping[str, Series], steps: int | None = None) -> None:
         self._spec = RunSpec(series, steps)
@@ -53,7 +68,15 @@ class MemorySink(SinkContext):
 
 
 class NullSink(SinkContext):
-    """Checks frames and forgets them: what recording itself costs is the difference to this."""
+    """A sink that checks frames and forgets them: what recording itself costs is the difference to this.
+
+    Parameters
+    ----------
+    series : Mapping of str to Series
+        What is recorded, by name.
+    steps : int, optional
+        How many steps there will be, step 0 included.
+    """
 
     def __init__(self, series: Mapping[str, Series], steps: int | None = None) -> None:
         self._spec = RunSpec(series, steps)
