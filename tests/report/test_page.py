@@ -223,7 +223,7 @@ def test_png_without_its_library_is_one_sentence(tmp_path, run_path, monkeypatch
     message = refused(run_path, "-o", output, "--figures", tmp_path / "figures", "--figure-format", "png")
     assert 'need resvg-py; install "trajectory-store[plots]"' in message
     assert not output.exists()
-    with pytest.raises(UsageError, match="svg or png, not as 'gif'"):
+    with pytest.raises(UsageError, match="format 'gif' is unknown; choose from 'svg', 'png'"):
         report.renderer("gif")
 
 
