@@ -41,9 +41,8 @@ numpy.typing.NDArray, numpy.typing.ArrayLike = NDArray, ArrayLike
 
 import trajectory_store as ts  # noqa: E402
 
-PUBLIC_CLASS = re.compile(
-    rf"\b(?:{'|'.join(sorted(name for m in (ts, ts.analysis, ts.report) for name in m.__all__ if name[0].isupper()))})\b"
-)
+_CLASSES = sorted({name for part in (ts, ts.analysis, ts.report) for name in part.__all__ if name[0].isupper()})
+PUBLIC_CLASS = re.compile(rf"\b(?:{'|'.join(_CLASSES)})\b")
 
 html_theme = "furo"
 html_title = "trajectory-store"
