@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-# PyPI's package `trainer` has this file, and `model.py`, as we have; one of them is then not what its package needs.
+# PyPI's package `trainer` has this file, and a `model.py` as we have: then one of the two packages has lost its own.
 if Path(__file__).with_name("trainer.py").exists():
     raise ImportError(
         f"{Path(__file__).parent}: another package `trainer` was installed into the same folder, and each has"

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM as a wish that the loop grants after its step, not as an exception in the middle of one.
 
-A second signal acts as if it had not been caught, for whoever cannot wait.
+A second signal acts as if nothing caught it, for a user who cannot wait.
 """
 
 import signal

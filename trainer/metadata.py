@@ -1,4 +1,4 @@
-"""`metadata.json`: the notebook's keys, in its order, then what else tells where a recording comes from."""
+"""`metadata.json`: the notebook's keys in the notebook's order, then more about where a recording comes from."""
 
 import json
 from collections.abc import Mapping

@@ -70,7 +70,7 @@ class Options:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether there is a recording, be it where an overwrite that was killed moved it."""
+        """Whether there is a recording, in its place or moved aside by an overwrite that was killed."""
         return self.trajectory.exists() or bool(files.moved_aside(self.trajectory))
 
     @property

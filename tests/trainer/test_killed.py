@@ -31,7 +31,8 @@ MOMENTS: dict[str, dict[str, tuple[str, int]]] = {
         "as a block is put in place": (r"rename .*/W/c/", 5),
         "between the blocks and the manifest": (r"rename .*/trajectory/zarr.json$", 2),
         "as the manifest commits": (r"rename .*/trajectory/manifest.json$", 2),
-        "as a segment is removed": (r"unlink .*/journal/", 3),
+        # Which of the two depends on whether sealing keeps pace: a segment is removed if there is a spare already.
+        "as a segment is removed or kept": (r"unlink .*/journal/\d|rename .*/journal/\.spare$", 3),
     },
     "memmap": {
         "while the run is made": (r"write .*\.trajectory\.\w+\.partial/", 2),
