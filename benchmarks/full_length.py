@@ -22,7 +22,7 @@ from .training_step import compute
 def write(exported: Path, folder: Path, n_rows: int, step_interval_s: float) -> dict[str, float]:
     """Record the exported history and return the figures; it is read a step at a time and never mapped."""
     with exported.open("rb") as file:
-        tensor = safetensors_format.read_header(file)[1]["W"]
+        tensor = safetensors_format.read_header(file).tensors["W"]
         n_steps, n_tokens, dim = tensor.shape
         tokens = np.arange(n_rows) % n_tokens
         series = {"W": ts.Series((n_rows, dim), "bfloat16", dims=("token", "dim"))}

@@ -17,7 +17,7 @@ PACKAGE = Path(ts.__file__).parent
 DESIGN = PACKAGE.parent / "docs" / "design.md"
 
 FOREIGN = {"torch", "trainer"}
-KNOWS_TORCH = {"run.series", "run.tensors"}
+KNOWS_TORCH = {"importing.torch_file", "run.series", "run.tensors"}
 """Modules that are given a torch tensor, or asked for one."""
 HEAVY = ("torch", "trainer", "zarr", "xarray", "dask", "numba", "h5py", "matplotlib", "tqdm")
 """What `import trajectory_store` must not import: half of a second and more, or not installed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .checking import Repair, check, repair
     from .comparison import Comparison, compare
     from .export import export_safetensors
-    from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors
+    from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors, import_torch
 
 __version__ = "0.1.0"
 
@@ -50,6 +50,7 @@ __all__ = [
     "import_hdf5",
     "import_numpy",
     "import_safetensors",
+    "import_torch",
     "notebook",
     "open",
     "repair",
@@ -62,7 +63,7 @@ _LATE = {
     "checking": ("Repair", "check", "repair"),
     "comparison": ("Comparison", "compare"),
     "export": ("export_safetensors",),
-    "importing": ("Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors"),
+    "importing": ("Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors", "import_torch"),
 }
 _LATE_MODULES = ("analysis", "notebook", "report")
 """Imported when they are first asked for: a trainer that records needs none of them."""

@@ -184,15 +184,29 @@ def tokenizer_sha256(attrs: Mapping[str, Any]) -> str | None:
     return at if isinstance(at, str) else None
 
 
-def rows_along_steps(arrays: Mapping[str, tuple[tuple[int, ...], int]]) -> int:
-    """Return the length of the steps' axis, given (shape, bytes) of every array; 0 without arrays.
+def rows_along_steps(arrays: Mapping[str, tuple[tuple[int, ...], int]]) -> tuple[int, ...]:
+    """Return the lengths of the first axis that make an array of a foreign file a series, the shortest first.
 
-    It is the length of the loss. A file without one has that of its largest array.
+    Series are as long as the loss. If the largest array has one row more than the loss, since it begins with what there
+    was before the first update, its length makes a series too. A file without a loss has series as long as its largest
+    array.
+
+    Parameters
+    ----------
+    arrays : Mapping of str to (shape, bytes)
+        Every array of the file.
+
+    Returns
+    -------
+    tuple of int
+        Empty if nothing has rows.
     """
     with_axes = {name: (n_bytes, shape) for name, (shape, n_bytes) in arrays.items() if shape}
-    if LOSS in with_axes:
-        return with_axes[LOSS][1][0]
-    return max(with_axes.values(), default=(0, (0,)))[1][0]
+    largest = max(with_axes.values(), default=(0, (0,)))[1][0]
+    n_rows = with_axes[LOSS][1][0] if LOSS in with_axes else largest
+    if n_rows > 1 and largest == n_rows + 1:
+        return n_rows, largest
+    return (n_rows,) if n_rows else ()
 
 
 def _warn(message: str) -> None:

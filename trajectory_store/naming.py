@@ -6,7 +6,7 @@ The rule is that of docs/format.md, "Names".
 
 import re
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 
 MAX_CHARACTERS = 230
 """File systems take 255 bytes; the rest is for `.NAME.XXXXXXXX.partial` and for `NAME_dim_0`."""
@@ -48,6 +48,18 @@ def nearest_name(text: str, taken: Container[str] = ()) -> str:
     if len(name) > MAX_CHARACTERS:
         name = _cut(name, f"_{zlib.crc32(text.encode(errors='surrogatepass')):08x}")
     return free_name(name, taken)
+
+
+def names_for(texts: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Text → its name in a new run: the one that is chosen for it, else itself if it can be one, else the nearest.
+
+    A text that is a name keeps it whatever the others are, unless that name is chosen for another one.
+    """
+    names = dict(chosen or {})
+    others = [text for text in texts if text not in names]
+    for text in sorted(others, key=can_name_in_new_run, reverse=True):
+        names[text] = nearest_name(text, set(names.values()))
+    return {text: names[text] for text in dict.fromkeys([*names, *others])}
 
 
 def free_name(name: str, taken: Container[str]) -> str:

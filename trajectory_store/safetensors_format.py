@@ -14,11 +14,10 @@ from typing import IO, Any
 import numpy as np
 
 from .errors import MalformedFileError, UsageError
-from .spec import DTYPES, storage_dtype
+from .spec import DTYPES, MAX_AXES, storage_dtype
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _LENGTH_BYTES = 8
-_MAX_AXES = 32  # of numpy's older versions
 
 CODES = {
     "uint64": "U64",
@@ -84,10 +83,23 @@ def layout(tensors: Mapping[str, tuple[str, Iterable[int]]]) -> tuple[bytes, dic
     return header, {n: Tensor(t.dtype, t.shape, len(header) + t.offset) for n, t in placed.items()}
 
 
-def read_header(file: IO[bytes]) -> tuple[bytes, dict[str, Tensor]]:
-    """The header of an open file, its length included, and the tensors it describes, in file order.
+@dataclass(frozen=True)
+class Header:
+    """What the header of a file says: its bytes, its length included, the tensors in file order, and the metadata.
 
-    Raises MalformedFileError where it is not a sound safetensors file; reads no more than the header.
+    left_out: tensor → why no series can hold it. Its bytes have their place in the file all the same.
+    """
+
+    raw: bytes
+    tensors: dict[str, Tensor]
+    left_out: dict[str, str]
+    metadata: dict[str, str]
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """The header of an open file; reads no more than that.
+
+    Raises MalformedFileError where it is not a sound safetensors file.
     """
     file_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -95,55 +107,57 @@ def read_header(file: IO[bytes]) -> tuple[bytes, dict[str, Tensor]]:
     n = int.from_bytes(first, "little")
     if len(first) < _LENGTH_BYTES or not 2 <= n <= min(MAX_HEADER_BYTES, file_bytes - _LENGTH_BYTES):
         raise MalformedFileError("not a safetensors file: its first 8 bytes do not give a header's length")
-    header = first + file.read(n)
-    return header, parse(header, file_bytes)
+    return parse(first + file.read(n), file_bytes)
 
 
-def metadata_of(header: bytes) -> dict[str, str]:
-    """The strings that a sound header, its length included, holds beside its tensors."""
-    metadata = json.loads(header[_LENGTH_BYTES:]).get("__metadata__") or {}
-    return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+def parse(header: bytes, file_bytes: int) -> Header:
+    """What a whole header, its length included, says of a file of `file_bytes` bytes.
 
-
-def parse(header: bytes, file_bytes: int) -> dict[str, Tensor]:
-    """The tensors that a whole header, its length included, describes, in file order.
-
-    Raises MalformedFileError unless they tile the rest of a file of `file_bytes` bytes, or where a dtype is one that
-    this package cannot hold.
+    Raises MalformedFileError unless its tensors tile the rest of the file.
     """
     try:
         entries = json.loads(header[_LENGTH_BYTES:])
-        entries.pop("__metadata__", None)
-        found = {name: _tensor(entry, len(header)) for name, entry in entries.items()}
+        metadata = entries.pop("__metadata__", None) or {}
+        placed = {name: _place(entry, len(header)) for name, entry in entries.items()}
+        strings = {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise MalformedFileError(f"not a safetensors file: its header is not understood: {error}") from error
-    tensors = dict(sorted(found.items(), key=lambda item: (item[1].offset, item[1].n_bytes)))
     position = len(header)
-    for name, tensor in tensors.items():
-        if tensor.offset != position:
+    in_order = sorted(placed.items(), key=lambda item: item[1][:2])
+    for name, (start, stop, _) in in_order:
+        if start != position:
             raise MalformedFileError(f"not a sound safetensors file: tensor {name!r} does not follow the one before it")
-        position += tensor.n_bytes
+        position = stop
     if position != file_bytes:
         raise MalformedFileError(
             f"not a sound safetensors file: it has {file_bytes:,} bytes and its header describes {position:,}"
         )
-    return tensors
+    found = {name: tensor for name, (_, _, tensor) in in_order}
+    return Header(
+        header,
+        {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)},
+        {name: why for name, why in found.items() if isinstance(why, str)},
+        strings,
+    )
 
 
-def _tensor(entry: Any, header_length: int) -> Tensor:
-    if entry["dtype"] not in _NAMES:
-        raise ValueError(f"dtype {entry['dtype']!r} is not supported")
-    shape = tuple(entry["shape"])
+def _place(entry: Any, header_length: int) -> tuple[int, int, Tensor | str]:
+    """(first byte, the byte behind the last, the tensor or why no series can hold it) of a header's entry."""
+    code, shape = entry["dtype"], tuple(entry["shape"])
     start, stop = entry["data_offsets"]
     numbers = (*shape, start, stop)
     if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 62 for n in numbers):
         raise ValueError("a shape or an offset is not a number")
-    if len(shape) > _MAX_AXES:
-        raise ValueError(f"a tensor of {len(shape)} axes; {_MAX_AXES} are supported")
-    tensor = Tensor(_NAMES[entry["dtype"]], shape, header_length + start)
-    if tensor.n_bytes != stop - start:
+    if start > stop or not isinstance(code, str):
+        raise ValueError("a tensor ends before it begins, or its dtype is no text")
+    where = (header_length + start, header_length + stop)
+    if code not in _NAMES:
+        return (*where, f"has dtype {code:.40}, which no series can have")
+    if math.prod(shape) * storage_dtype(_NAMES[code]).itemsize != stop - start:
         raise ValueError("a tensor's offsets do not match its shape")
-    return tensor
+    if len(shape) > MAX_AXES:
+        return (*where, f"has {len(shape)} axes, above the limit of {MAX_AXES}")
+    return (*where, Tensor(_NAMES[code], shape, where[0]))
 
 
 assert set(CODES) == set(DTYPES)

@@ -338,7 +338,8 @@ def test_import_makes_a_run(tmp_path: Path) -> None:
     found = json.loads(
         succeed("import", tmp_path / "file", tmp_path / "other", "--bfloat16", "", "--backend", "memmap", "--json")
     )
-    assert (found["series"], found["static"], found["findings"]) == (["loss", "W"], ["g"], [])
+    assert (found["series"], found["static"]) == (["loss", "W"], ["g"])
+    assert "g: a static array, since it has 10 rows" in "".join(found["findings"])
     assert "already exists" in fail("import", tmp_path / "file", tmp_path / "run")
     assert "NAME=STEP" in fail("import", tmp_path / "file", tmp_path / "third", "--first-step", "g")
     assert "cannot be read" in fail("import", tmp_path / "nothing", tmp_path / "third")

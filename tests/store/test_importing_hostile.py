@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import trajectory_store as ts
-from trajectory_store.errors import RunNotFoundError, SpecError, TrajectoryError
+from trajectory_store.errors import RunNotFoundError, TrajectoryError
+from trajectory_store.naming import nearest_name
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -72,20 +73,36 @@ def test_hostile_files_raise_our_errors(tmp_path: Path, content: bytes) -> None:
     assert [tmp_path / "file"] == list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["self", "step", "../../x", "static", "a b", "W" * 300, ""])
-def test_a_files_names_cannot_lead_anywhere(tmp_path: Path, name: str) -> None:
-    """A name that no folder of a run can have is refused; one that only Python could trip over is not."""
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("self", "self"),
+        ("step", "step"),
+        ("a/b", "a.b"),
+        ("../../x", "x"),
+        ("static", "static_"),
+        ("a b", "a_b"),
+        ("W" * 300, None),
+        ("", "_"),
+        ("__metadata__", "_metadata__"),
+        ("ä\x1b[31m", "___31m"),
+    ],
+)
+def test_a_files_names_cannot_lead_anywhere(tmp_path: Path, name: str, called: str | None) -> None:
+    """A name that no folder of a run can have becomes one that it can have, and a finding says which."""
     member = io.BytesIO()
     np.save(member, W)
     with zipfile.ZipFile(tmp_path / "file", "w") as archive:
         archive.writestr(f"{name}.npy", member.getvalue())
 
-    if name == "self":
-        assert ts.import_file(tmp_path / "file", tmp_path / "run").series == ("self",)
-        return
-    with pytest.raises(SpecError, match="cannot name a series"):
-        ts.import_file(tmp_path / "file", tmp_path / "run")
-    assert [tmp_path / "file"] == list(tmp_path.iterdir())
+    imported = ts.import_file(tmp_path / "file", tmp_path / "run")
+
+    assert {tmp_path / "file", tmp_path / "run"} == set(tmp_path.iterdir())
+    assert imported.series in ((called,), (nearest_name(name),))
+    assert any("called" in finding for finding in imported.findings) == (called not in ("self", "step", "a.b"))
+    assert list(ts.check(tmp_path / "run")) == []
+    chosen = ts.import_file(tmp_path / "file", tmp_path / "other", rename={name: "mine"})
+    assert (chosen.series, [finding for finding in chosen.findings if "called" in finding]) == (("mine",), [])
 
 
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:

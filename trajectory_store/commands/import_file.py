@@ -10,7 +10,7 @@ from ..words import Backend, Codec
 from . import terminal
 
 
-@click.command("import", short_help="Make a run of a safetensors, HDF5, .npy or .npz file.")
+@click.command("import", short_help="Make a run of a safetensors, HDF5, .npy, .npz or .pt file.")
 @click.argument("file", type=terminal.PATH)
 @click.argument("run", type=terminal.PATH)
 @click.option("--backend", type=click.Choice(get_args(Backend)), default="zarr", show_default=True)
@@ -22,7 +22,8 @@ from . import terminal
     help='Arrays whose values are bfloat16, comma-separated; by default every uint16 series, with "" none.',
 )
 @click.option("--first-step", metavar="NAME=STEP", multiple=True, help="The step of a series' first row; repeatable.")
-@click.option("--name", help="What the array of a .npy file is called.")
+@click.option("--rename", metavar="OLD=NEW", multiple=True, help="Another name for an array of the file; repeatable.")
+@click.option("--name", help="What the array of a .npy file, or of a .pt file with one, is called.")
 @click.option("--allow-lossy", is_flag=True, help="Round what bfloat16 cannot hold.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN, if it is a run.")
 @terminal.JSON
@@ -34,15 +35,17 @@ def command(
     block_steps: int | None,
     bfloat16: str | None,
     first_step: tuple[str, ...],
+    rename: tuple[str, ...],
     name: str | None,
     allow_lossy: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make the run RUN of FILE: safetensors, HDF5, .npy or .npz, whatever its name, in little memory.
+    """Make the run RUN of FILE: safetensors, HDF5, .npy, .npz or torch's .pt, whatever its name, in little memory.
 
     An array whose first axis is as long as that of `loss`, or of the largest array, is a series; --first-step makes
-    one of a shorter array too; the others are static arrays.
+    one of a shorter array too; the others are static arrays. An array that cannot be imported is left out, and the
+    command says why.
     """
     from ..importing.importer import import_file
 
@@ -56,6 +59,7 @@ def command(
             block_steps=block_steps,
             bfloat16=None if bfloat16 is None else terminal.names(bfloat16),
             first_step=dict(_first_step(text) for text in first_step),
+            rename=dict(_rename(text) for text in rename),
             allow_lossy=allow_lossy,
             overwrite=overwrite,
             progress=report,
@@ -75,3 +79,12 @@ def _first_step(text: str) -> tuple[str, int]:
         return name, int(step)
     except ValueError as error:
         raise UsageError(f"--first-step {text!r}: write it as NAME=STEP, such as g=1") from error
+
+
+def _rename(text: str) -> tuple[str, str]:
+    from ..errors import UsageError
+
+    old, equals, new = text.rpartition("=")
+    if not equals:
+        raise UsageError(f"--rename {text!r}: write it as OLD=NEW, such as 'layer 1=layer_1'")
+    return old, new

@@ -1,5 +1,5 @@
-"""Files of others, made into runs: safetensors, HDF5, npz and npy."""
+"""Files of others, made into runs: safetensors, HDF5, npz, npy and those of torch.save."""
 
-from .importer import Imported, import_file, import_hdf5, import_numpy, import_safetensors
+from .importer import Imported, import_file, import_hdf5, import_numpy, import_safetensors, import_torch
 
-__all__ = ["Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors"]
+__all__ = ["Imported", "import_file", "import_hdf5", "import_numpy", "import_safetensors", "import_torch"]

@@ -5,9 +5,10 @@ once, so that compressed streams can be read as they come.
 """
 
 import errno
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from .. import files
 from ..backends.safetensors.source import SafetensorsFile
 from ..errors import MalformedFileError, TrajectoryError
+from ..spec import DTYPES
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,20 @@ class ForeignArray:
     @property
     def n_bytes(self) -> int:
         """Bytes of all of it; a Python int, so that no shape overflows."""
-        return self.dtype.itemsize * _product(self.shape)
+        return self.dtype.itemsize * math.prod(self.shape)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one entry of its first axis."""
-        return self.dtype.itemsize * _product(self.shape[1:])
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for n in shape:
-        product *= int(n)
-    return product
+class UnreadableArrayError(MalformedFileError):
+    """An array of a file that was found broken while its values were read; the others may be sound."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class ForeignFile(Protocol):
@@ -55,18 +58,22 @@ class ForeignFile(Protocol):
 
     @property
     def arrays(self) -> Mapping[str, ForeignArray]:
-        """What can be read, by the name it will have."""
+        """What can be read, by the name it has in the file."""
 
     @property
     def attrs(self) -> Mapping[str, Any]:
         """What the file says about itself, as JSON can hold it."""
 
     @property
-    def left_out(self) -> list[str]:
+    def left_out(self) -> Sequence[str]:
         """What is in the file and cannot be imported: a sentence each."""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What else is to be known of what was read: a sentence each."""
+
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows [start, stop) of an array, or an array without axes whole; MalformedFileError where they are broken."""
+        """Rows [start, stop) of an array, or an array without axes whole; UnreadableArrayError if they are broken."""
 
     def close(self) -> None:
         """Give back what is open."""
@@ -87,18 +94,48 @@ def broken_file(path: Path, what: str, error: BaseException) -> TrajectoryError:
 _TOLD_ERRNO = re.compile(r"errno = ([0-9]{1,3})\b")
 
 
+def broken_array(path: Path, name: str, start: int, error: BaseException) -> TrajectoryError:
+    """The error for an array whose rows from `start` on could not be read: UnreadableArrayError or StorageError."""
+    found = broken_file(path, f"array {name!r} cannot be read from row {start}", error)
+    return UnreadableArrayError(name, str(found)) if isinstance(found, MalformedFileError) else found
+
+
+def why_broken(path: Path, error: BaseException) -> str:
+    """What is wrong with a part of a file that can be left out; a refusal of the system is raised as StorageError."""
+    found = broken_file(path, "", error)
+    if not isinstance(found, MalformedFileError):
+        raise found from error
+    return str(error)
+
+
+class RenamedFile:
+    """Some arrays of a file, by other names than they have in it."""
+
+    def __init__(self, file: ForeignFile, names: Mapping[str, str]) -> None:
+        """names: name in the file → name here, of the arrays that there are here."""
+        self._file = file
+        self._own_names = {name: own for own, name in names.items()}
+        self.path = file.path
+        self.arrays = {name: file.arrays[own] for name, own in self._own_names.items()}
+
+    def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows as the file reads them."""
+        return self._file.read(self._own_names[name], start, stop)
+
+
 class ForeignSafetensors:
     """A safetensors file: mapped, so any rows in any order."""
+
+    remarks = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = SafetensorsFile(path)
         self.arrays = {
-            name: ForeignArray(self._file.mapped(name).dtype, tensor.shape)
-            for name, tensor in self._file.tensors.items()
+            name: ForeignArray(DTYPES[tensor.dtype], tensor.shape) for name, tensor in self._file.tensors.items()
         }
         self.attrs: Mapping[str, Any] = self._file.metadata
-        self.left_out: list[str] = []
+        self.left_out = [f"{name!r} {why}" for name, why in self._file.left_out.items()]
 
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows as they lie in the file; the format has no checksums."""

@@ -1,12 +1,12 @@
 """An HDF5 file, read by hyperslabs, so that a chunk larger than memory needs no more than the rows asked for.
 
-Links to other files, external storage and virtual datasets are left out: a file is imported, not what it points to.
-Chunks that were never written would read as zeros; they are an error. Needs h5py, in the extra `hdf5`.
+Links, external storage and virtual datasets are left out: a file is imported, not what it points to. So are datasets
+with values that were never written, which HDF5 would read as zeros. Needs h5py, in the extra `hdf5`.
 """
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import files
-from ..errors import MalformedFileError, RunNotFoundError, UsageError
-from .foreign import ForeignArray, broken_file
+from ..errors import BusyError, RunNotFoundError, UsageError
+from .foreign import ForeignArray, broken_array, broken_file, why_broken
 
 CACHE_BYTES = 256 << 20
 """Decompressed chunks that HDF5 keeps, a dataset, or one chunk: those longer than a read are then decoded once."""
 _CACHE_SLOTS = 100_003
 
 _MAX_ATTR_ENTRIES = 1000
+_MATLABS_OWN = ("#refs#", "#subsystem#")
+_DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
 
 
 class ForeignHdf5:
-    """Every dataset of a file, those in groups named with "." for "/"."""
+    """Every dataset of a file that has its values in it, by its path."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -38,43 +40,77 @@ class ForeignHdf5:
         self.path = path
         self.arrays: dict[str, ForeignArray] = {}
         self.left_out: list[str] = []
+        self.remarks: list[str] = []
         self._datasets: dict[str, Any] = {}
         try:
             files.open_plain(path).close()
         except FileNotFoundError as error:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
-        with self._broken("not a sound HDF5 file"):
-            self._file = h5py.File(path, "r")
         try:
-            with self._broken("not a sound HDF5 file"):
-                caches: dict[str, int] = {}
-                self._file.visititems(lambda name, item: caches.update(_datasets(name, item)))  # hard links only
-                for full_name, cache_bytes in caches.items():
-                    self._add(full_name, _opened(self._file, full_name, cache_bytes))
-                self.attrs: Mapping[str, Any] = self._read_attrs()
+            self._file = h5py.File(path, "r")
+        except BlockingIOError as error:
+            raise BusyError(f"{path}: a program has it open for writing; close it there first") from error
+        except _BROKEN as error:
+            raise broken_file(path, "not a sound HDF5 file", error) from error
+        try:
+            self._walk()
+            self.attrs: Mapping[str, Any] = self._read_attrs()
+        except _BROKEN as error:
+            self.close()
+            raise broken_file(path, "not a sound HDF5 file", error) from error
         except BaseException:
             self.close()
             raise
 
-    def _add(self, full_name: str, item: Any) -> None:
-        name = full_name.replace("/", ".")
-        if name in self.arrays:
-            raise MalformedFileError(f"{self.path}: two datasets in it would be called {name!r}")
-        if item.shape is None or item.dtype.hasobject or item.dtype.kind not in "biuf":
-            self.left_out.append(f"{full_name!r} is not an array of numbers")
+    def _walk(self) -> None:
+        """Find the datasets of all groups. Links are not followed; what is linked to in this file is found anyway."""
+        import h5py
+
+        groups = [("", self._file["/"])]
+        seen = {_address(self._file.id, b"/"): "/"}
+        while groups:
+            prefix, group = groups.pop()
+            below = []
+            try:
+                names = list(group)
+            except _BROKEN as error:
+                self.left_out.append(f"{prefix!r} is a group that cannot be read: {why_broken(self.path, error)}")
+                continue
+            for name in names:
+                path = prefix + name
+                key = name.encode(errors="surrogateescape")
+                try:
+                    if why := _why_not_followed(group, name, is_root=not prefix):
+                        self.left_out.append(f"{path!r} {why}")
+                    elif (known := seen.setdefault(_address(group.id, key), path)) != path:
+                        self.left_out.append(f"{path!r} is another name of {known!r}")
+                    elif (kind := h5py.h5o.get_info(group.id, key).type) == h5py.h5o.TYPE_GROUP:
+                        below.append((f"{path}/", h5py.Group(h5py.h5g.open(group.id, key))))
+                    elif kind == h5py.h5o.TYPE_DATASET:
+                        self._add(path, _opened(group, key))
+                except _BROKEN as error:
+                    self.left_out.append(f"{path!r} cannot be read: {why_broken(self.path, error)}")
+            groups += reversed(below)
+
+    def _add(self, path: str, dataset: Any) -> None:
+        if why := _why_left_out(dataset):
+            self.left_out.append(f"{path!r} {why}")
             return
-        if item.external or item.is_virtual:
-            self.left_out.append(f"{full_name!r} keeps its values in another file")
-            return
-        shape = tuple(int(n) for n in item.shape)
-        _check_written(full_name, item)
-        chunk_rows = item.chunks[0] if item.chunks else 1
-        self.arrays[name] = ForeignArray(item.dtype.newbyteorder("="), shape, chunk_rows)
-        self._datasets[name] = item
+        shape = tuple(int(n) for n in dataset.shape)
+        chunk_rows = dataset.chunks[0] if dataset.chunks else 1
+        self.arrays[path] = ForeignArray(dataset.dtype.newbyteorder("="), shape, chunk_rows)
+        self._datasets[path] = dataset
+        if len(shape) > 1 and not self.remarks and "MATLAB_class" in dataset.attrs:
+            self.remarks.append(f"MATLAB wrote its axes in reverse: what was size({path}) there is {shape[::-1]}")
 
     def _read_attrs(self) -> dict[str, Any]:
         attrs: dict[str, Any] = {}
-        for name in self._file.attrs:
+        try:
+            names = list(self._file.attrs)
+        except _BROKEN as error:
+            self.left_out.append(f"the file's attributes cannot be read: {why_broken(self.path, error)}")
+            return attrs
+        for name in names:
             try:
                 attrs[name] = _plain(self._file.attrs[name])
             except _BROKEN:
@@ -84,54 +120,107 @@ class ForeignHdf5:
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows as one hyperslab."""
         array = self.arrays[name]
-        with self._broken(f"dataset {name!r} cannot be read from row {start}"):
+        try:
             rows = np.asarray(self._datasets[name][start:stop] if array.shape else self._datasets[name][()])
             return rows.astype(array.dtype, copy=False)
-        raise AssertionError
+        except _BROKEN as error:
+            raise broken_array(self.path, name, start, error) from error
 
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(*_BROKEN):
             self._file.close()
 
-    @contextlib.contextmanager
-    def _broken(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except _BROKEN as error:
-            raise broken_file(self.path, what, error) from error
 
-
-def _datasets(name: str, item: Any) -> dict[str, int]:
-    """A dataset's name and the bytes of cache it needs; nothing for a group."""
+def _address(where: Any, key: bytes) -> tuple[int, Any]:
+    """What one object of a file is told from another by."""
     import h5py
 
-    if not isinstance(item, h5py.Dataset):
-        return {}
-    if not item.chunks or not item.id.get_create_plist().get_nfilters():
-        return {name: 0}  # HDF5 reads the rows asked for without their whole chunk
-    return {name: max(CACHE_BYTES, math.prod(item.chunks) * item.dtype.itemsize)}
+    info = h5py.h5o.get_info(where, key)
+    return info.fileno, info.addr
 
 
-def _opened(file: Any, name: str, cache_bytes: int) -> Any:
+def _why_not_followed(group: Any, name: str, *, is_root: bool) -> str | None:
     import h5py
 
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        return f"is a link to another file, {link.filename!r}"
+    if isinstance(link, h5py.SoftLink):
+        return f"is a link to {link.path!r}"
+    if not isinstance(link, h5py.HardLink):
+        return "is a link of a kind of its own"
+    return "holds MATLAB's cells and objects" if is_root and name in _MATLABS_OWN else None
+
+
+def _opened(group: Any, key: bytes) -> Any:
+    """A dataset with a cache for whole chunks, if HDF5 cannot read rows without them."""
+    import h5py
+
+    dataset = h5py.Dataset(h5py.h5d.open(group.id, key))
+    if not dataset.chunks or not dataset.id.get_create_plist().get_nfilters():
+        return dataset
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    access.set_chunk_cache(_CACHE_SLOTS, cache_bytes, 1.0)
-    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+    item_bytes = dataset.id.get_type().get_size()
+    access.set_chunk_cache(_CACHE_SLOTS, max(CACHE_BYTES, math.prod(dataset.chunks) * item_bytes), 1.0)
+    return h5py.Dataset(h5py.h5d.open(group.id, key, access))
 
 
-def _check_written(name: str, dataset: Any) -> None:
-    """Raise ValueError where values of a dataset are not in the file: HDF5 would make them up."""
+def _why_left_out(dataset: Any) -> str | None:
+    """Why a dataset cannot be imported, None where it can; None too where only its dtype or shape tells."""
+    import h5py
+
+    stored = dataset.id.get_type()
+    if (kind := stored.get_class()) not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM):
+        kinds = {
+            h5py.h5t.STRING: "text",
+            h5py.h5t.COMPOUND: "records of several fields",
+            h5py.h5t.REFERENCE: "references",
+            h5py.h5t.VLEN: "rows of different lengths",
+            h5py.h5t.ARRAY: "arrays as items",
+        }
+        return f"holds {kinds.get(kind, 'items without a number type')}, which no series can"
+    if dataset.shape is None:
+        return "has no values"
+    if _text_attr(dataset, "NAME").startswith(_DIMENSION_ONLY):
+        return "is a netCDF dimension without values"
+    if _text_attr(dataset, "MATLAB_class") == "char":
+        return "holds text, which no series can"
+    if "MATLAB_empty" in dataset.attrs:
+        return "is empty"
+    if dataset.is_virtual:
+        return "is a virtual dataset, whose values are elsewhere"
+    if dataset.external:
+        return "keeps its values in another file"
+    plist = dataset.id.get_create_plist()
+    for number in range(plist.get_nfilters()):
+        code, _, _, filter_name = plist.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            known_as = filter_name.decode(errors="replace") or "unknown"
+            return (
+                f"is encoded by filter {code} ({known_as}), which HDF5 does not have here; load it, for instance by"
+                " importing hdf5plugin before, or write the file again with h5repack"
+            )
+    return _why_not_written(dataset, stored.get_size())
+
+
+def _why_not_written(dataset: Any, item_bytes: int) -> str | None:
+    """What is missing, if values of a dataset are not in the file: HDF5 would make them up."""
     if 0 in dataset.shape:
-        return
+        return None
     if dataset.chunks:
         expected = math.prod(-(-n // chunk) for n, chunk in zip(dataset.shape, dataset.chunks, strict=True))
-        written = dataset.id.get_num_chunks()
-        if written < expected:
-            raise ValueError(f"dataset {name!r}: {expected - written:,} of its {expected:,} chunks were never written")
-    elif dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
-        raise ValueError(f"dataset {name!r} was never written")
+        missing = expected - dataset.id.get_num_chunks()
+        return f"is not whole: {missing:,} of its {expected:,} chunks were never written" if missing > 0 else None
+    return "was never written" if dataset.id.get_storage_size() < dataset.size * item_bytes else None
+
+
+def _text_attr(dataset: Any, name: str) -> str:
+    try:
+        value = _plain(dataset.attrs[name])
+    except _BROKEN:
+        return ""
+    return value if isinstance(value, str) else ""
 
 
 def _plain(value: Any) -> Any:

@@ -40,16 +40,17 @@ class RowFile:
             with files.plain_file(path) as file:
                 status = os.fstat(file.fileno())
                 self._identity = (status.st_dev, status.st_ino)
-                header, self.tensors = safetensors_format.read_header(file)
+                header = safetensors_format.read_header(file)
                 self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
         except FileNotFoundError as error:
             raise DamageError(f"{path}: cannot be read: {error.strerror}") from error
         except MalformedFileError as error:
             raise DamageError(f"{path}: {error}") from error
+        self.tensors = header.tensors
         self.static_arrays = static
         self.steps = self._room(spec)
         expected = safetensors_format.layout(tensors_of(spec, static, self.steps))[0]
-        if header != expected:
+        if header.raw != expected:
             raise DamageError(f"{path}: its header is not the run's; restore it from a copy")
 
     def _room(self, spec: RunSpec) -> int:

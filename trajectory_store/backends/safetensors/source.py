@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ... import files, safetensors_format
+from ... import files, naming, safetensors_format
 from ...blocks.layout import BLOCK_BYTES
 from ...conventions import rows_along_steps
 from ...errors import MalformedFileError, RunNotFoundError, SpecError
@@ -21,24 +21,30 @@ from ...selection import Indices
 from ...spec import DTYPES, RunSpec, Series
 from ..source import taken
 
+_MOST_REASONS = 10
+"""Of an error that says why no tensor can be a series."""
+
 
 class SafetensorsFile:
     """One safetensors file, mapped for reading: its tensors in file order, and its metadata.
 
-    Raises RunNotFoundError where it cannot be read, MalformedFileError where it is not a sound safetensors file.
+    left_out: tensor → why no series can hold it. Raises RunNotFoundError where it cannot be read, MalformedFileError
+    where it is not a sound safetensors file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with files.plain_file(path) as file:
-                header, self.tensors = safetensors_format.read_header(file)
+                header = safetensors_format.read_header(file)
                 self._mapped = np.memmap(file, dtype=np.uint8, mode="r")
         except FileNotFoundError as error:
             raise RunNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
         except MalformedFileError as error:
             raise MalformedFileError(f"{path}: {error}") from error
-        self.metadata = safetensors_format.metadata_of(header)
+        self.tensors = header.tensors
+        self.left_out = header.left_out
+        self.metadata = header.metadata
 
     def mapped(self, name: str) -> npt.NDArray[Any]:
         """One tensor in its logical dtype, not read yet and not to be written to."""
@@ -48,26 +54,29 @@ class SafetensorsFile:
 
 
 class SafetensorsSource:
-    """A safetensors file as a run; with `like`, its tensors are the series and steps declared there."""
+    """A safetensors file as a run; with `like`, its tensors are the series and steps declared there.
+
+    A tensor whose name no series can have is called as an import calls it; one that no series can hold is not there.
+    """
 
     backend = "safetensors"
 
     def __init__(self, path: Path, *, like: RunSpec | None = None) -> None:
         self.path = path
         self._file = SafetensorsFile(path)
-        self._tensors = self._file.tensors
+        self._own_names = {name: own for own, name in naming.names_for(self._file.tensors).items()}
+        self._tensors = {name: self._file.tensors[own] for name, own in self._own_names.items()}
         self._spec = (_spec_like(like, self._tensors) if like is not None else None) or self._guess_spec()
         self.static_names = [name for name in self._tensors if name not in self._spec.series]
 
     def _guess_spec(self) -> RunSpec:
         recorded = _recorded_along_steps(self._tensors)
         if not recorded:
-            raise MalformedFileError(f"{self.path}: no tensor in it has a first axis of steps")
+            why = "".join(f"; tensor {name!r} {why}" for name, why in [*self._file.left_out.items()][:_MOST_REASONS])
+            raise MalformedFileError(f"{self.path}: no tensor in it has a first axis of steps{why}")
+        steps = max(tensor.shape[0] for tensor in recorded.values())
         try:
-            return RunSpec(
-                {name: Series(t.shape[1:], t.dtype) for name, t in recorded.items()},
-                steps=next(iter(recorded.values())).shape[0],
-            )
+            return RunSpec({name: _series(tensor, steps) for name, tensor in recorded.items()}, steps)
         except SpecError as error:
             raise MalformedFileError(f"{self.path}: cannot be read as a run: {error}") from error
 
@@ -89,7 +98,7 @@ class SafetensorsSource:
 
     def mapped(self, name: str) -> npt.NDArray[Any]:
         """One tensor in its logical dtype, not read yet and not to be written to."""
-        return self._file.mapped(name)
+        return self._file.mapped(self._own_names[name])
 
     def block_rows(self, name: str) -> int:
         return max(1, min(256, BLOCK_BYTES // self._spec.series[name].row_bytes))
@@ -123,5 +132,23 @@ def _spec_like(like: RunSpec, tensors: Mapping[str, Tensor]) -> RunSpec | None:
 
 
 def _recorded_along_steps(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    n_rows = rows_along_steps({name: (tensor.shape, tensor.n_bytes) for name, tensor in tensors.items()})
-    return {name: tensor for name, tensor in tensors.items() if n_rows and tensor.shape[:1] == (n_rows,)}
+    lengths = rows_along_steps({name: (tensor.shape, tensor.n_bytes) for name, tensor in tensors.items()})
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.shape[:1] in {(n,) for n in lengths} and _fits(tensor)
+    }
+
+
+def _series(tensor: Tensor, steps: int) -> Series:
+    n_rows = tensor.shape[0]
+    return Series(tensor.shape[1:], tensor.dtype, steps=None if n_rows == steps else range(n_rows))
+
+
+def _fits(tensor: Tensor) -> bool:
+    """Whether a series can have such rows: none without entries, and none that is too large."""
+    try:
+        _series(tensor, tensor.shape[0])
+    except SpecError:
+        return False
+    return True
