@@ -1,6 +1,6 @@
-"""Memory that is used again: a page costs more to touch for the first time than to decode a tile into.
+"""Memory for reuse, because to touch a page for the first time costs more than to decode a tile into it.
 
-An array from here gives its memory back when the last view of it is gone, so nobody has to return it. Thread-safe.
+An array from here gives its memory back when its last view is gone, so nobody has to return it. Thread-safe.
 """
 
 import threading
@@ -12,7 +12,7 @@ import numpy.typing as npt
 Buffer = npt.NDArray[np.uint8]
 
 MAX_IDLE_BYTES = 128 << 20
-"""What a process keeps, at most: room for one block of the default size."""
+"""The most that a process keeps: one block of the default size."""
 _SMALLEST_BYTES = 1 << 16
 
 _idle: dict[int, list[Buffer]] = {}
@@ -21,7 +21,7 @@ _lock = threading.RLock()  # a collection may give memory back inside of `take`
 
 
 def take(n_bytes: int) -> Buffer:
-    """An array of `n_bytes` bytes of any content."""
+    """An array of `n_bytes` bytes, whatever they are."""
     global _n_idle_bytes
     size = 1 << (n_bytes - 1).bit_length() if n_bytes else 0
     if not _SMALLEST_BYTES <= size <= MAX_IDLE_BYTES:
@@ -45,7 +45,7 @@ def _give_back(memory: Buffer) -> None:
 
 
 class _Lease:
-    """Owns a buffer as the base of the array that `take` returns: numpy keeps it as long as there is a view."""
+    """Owns a buffer as the base of the array that `take` returns. numpy keeps it as long as there is a view."""
 
     def __init__(self, memory: Buffer) -> None:
         self._memory = memory

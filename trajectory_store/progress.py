@@ -1,4 +1,4 @@
-"""How long work says how far it is: a callback, so that the package draws no bar of its own."""
+"""Progress reports: long work calls a callback, so that this package draws no bar of its own."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ Progress = Callable[[int, int], None]
 
 
 class Meter:
-    """Adds up what is done and reports it to a `Progress`, or to nobody."""
+    """Adds up the bytes that are done, and reports them to a `Progress`, if there is one."""
 
     def __init__(self, total: int, report: Progress | None) -> None:
         self._done = 0
@@ -16,11 +16,11 @@ class Meter:
         self.add(0)
 
     def add(self, n_bytes: int) -> None:
-        """So many more bytes are done."""
+        """Count so many more bytes as done."""
         self._done += n_bytes
         if self._report is not None:
             self._report(self._done, self._total)
 
     def finish(self) -> None:
-        """All of it is done, whatever was added up: files of a live run come and go."""
+        """Report all bytes as done. Files of a run that is being written come and go, so the sum may be another."""
         self.add(self._total - self._done)

@@ -1,7 +1,7 @@
 """numpy's basic indexing, with at most one list or mask, over an array that is read in pieces.
 
-Knows shapes, not data. A key is split into what to read (indices along the first two axes) and what numpy then does
-with the piece that was read, so that the result has numpy's shape in every case.
+Knows shapes, not data. A key is split into what to read, as indices along the first two axes, and into the key that
+numpy applies to what was read. So the result has numpy's shape in every case.
 """
 
 import operator
@@ -22,7 +22,7 @@ N_READ_AXES = 2
 
 @dataclass(frozen=True)
 class Selection:
-    """What to read along the first axes, one `Indices` each, and the numpy key to apply to the piece read."""
+    """What to read along the first axes, one `Indices` each; then: the numpy key to apply to what was read."""
 
     read: tuple[Indices, ...]
     then: tuple[Any, ...]
@@ -34,8 +34,8 @@ FULL = slice(None)
 def select(key: Any, shape: tuple[int, ...]) -> Selection:
     """Split `key` for an array of `shape`.
 
-    Raises SelectionError on anything else than ints, slices, an ellipsis and one list or mask, and
-    StepNotRecordedError on an index past the end of axis 0.
+    Raises SelectionError on anything but ints, slices, an ellipsis and one list or mask, and StepNotRecordedError on an
+    index past the end of axis 0.
     """
     parts = _one_part_an_axis(key, shape)
     read: list[Indices] = []
@@ -68,7 +68,7 @@ def _one_part_an_axis(key: Any, shape: tuple[int, ...]) -> list[Any]:
 
 
 def _along(part: Any, size: int, axis: int) -> tuple[Indices, Any]:
-    """The indices of one axis, and the key that takes them out of what is read: 0 drops the axis."""
+    """The indices of one axis, and the key that takes them out of what was read; the key 0 drops the axis."""
     if isinstance(part, slice):
         try:
             return range(*part.indices(size)), FULL
@@ -118,9 +118,10 @@ Positions = slice | npt.NDArray[np.int64]
 
 
 def pieces(indices: Indices, piece_size: int) -> Iterator[tuple[int, Positions, Positions]]:
-    """Group indices by the piece of `piece_size` they lie in: (piece, positions in the result, positions in the piece).
+    """Group indices by the piece of `piece_size` that they lie in.
 
-    Positions are slices wherever the indices are evenly spaced, so that numpy need not gather.
+    Yields (piece, positions in the result, positions in the piece). Positions are slices if the indices are evenly
+    spaced, so that numpy need not gather.
     """
     if len(indices) == 0:
         return
@@ -146,7 +147,7 @@ def _slice_of(first: int, step: int, n: int) -> slice:
 
 
 def positions_of(indices: Indices) -> Positions:
-    """Indices as numpy takes them: a slice wherever they are evenly spaced."""
+    """Indices as numpy takes them: a slice if they are evenly spaced."""
     if not isinstance(indices, range):
         return indices
     if len(indices) == 0:  # as a slice, range(-1, -1, -1) would be everything
@@ -155,7 +156,7 @@ def positions_of(indices: Indices) -> Positions:
 
 
 def stop_of(positions: Positions) -> int:
-    """One more than the largest of some non-negative positions, of which there is at least one."""
+    """One more than the largest of some non-negative positions. There is at least one."""
     if isinstance(positions, slice):
         assert positions.step is not None
         if positions.step > 0:

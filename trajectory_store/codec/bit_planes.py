@@ -1,9 +1,9 @@
-"""Rows of small unsigned integers as planes: the low bits of all items together, then the higher ones, zeros left out.
+"""Rows of small unsigned integers as planes: the low bits of all items together, then the higher ones, without zeros.
 
-What compresses depends on which bits lie side by side. The lowest byte is split into four groups of 1, 1, 2 and 4
-bits; an item that is 0, 1 or 2 then has one bit, not one byte, that is not zero. Or it is a group as a whole: where
-items repeat, zstd finds whole bytes again and split ones not. A group that is 0 in all items of a row is not stored at
-all, so that what hardly moves hardly has bytes. Layout: docs/format.md, "Bit planes".
+Bits compress well if alike ones lie side by side. The lowest byte is split into four groups of 1, 1, 2 and 4 bits, so
+that an item that is 0, 1 or 2 has one bit that is not zero, not one byte. Or the lowest byte is one group as a whole,
+which is better if items repeat: zstd finds whole bytes again, but not split ones. A group that is 0 in all items of a
+row is not stored, so that a row that hardly moves has hardly any bytes. docs/format.md, "Bit planes", has the layout.
 """
 
 from functools import cache
@@ -34,24 +34,24 @@ def zigzag(deltas: Items) -> Items:
 
 
 def unzigzag(codes: Items) -> Items:
-    """The inverse."""
+    """The inverse of `zigzag`."""
     signed = codes.view(f"<i{codes.itemsize}")
     deltas: Items = (codes >> codes.dtype.type(1)) ^ (-(signed & 1)).view(codes.dtype)
     return deltas
 
 
 def group_sizes(q: int, itemsize: int) -> list[int]:
-    """The bytes of each group of a row, in order: a split lowest byte's, one for each further byte, the lowest byte."""
+    """The bytes of each group of a row: a split lowest byte's, one of each further byte, the whole lowest byte."""
     return [*(q * width for _, width in GROUPS), *[8 * q] * itemsize]
 
 
 def whole_bytes(itemsize: int) -> int:
-    """The mask of a row whose bytes are all there, none split."""
+    """The mask of a row that has all of its bytes, and none of them split."""
     return ((1 << itemsize) - 1) << len(GROUPS)
 
 
 def all_groups(itemsize: int) -> int:
-    """The mask of a row that has every group: the largest there is."""
+    """The mask of a row that has every group, which is the largest one."""
     return (1 << (len(GROUPS) + itemsize)) - 1
 
 
@@ -79,7 +79,7 @@ def pack(items: Items, *, is_split: bool) -> tuple[Masks, Bytes]:
 
 
 def unpack(masks: Masks, packed: Bytes, q: int, dtype: np.dtype[Any]) -> Items:
-    """The inverse: (n, 8q) items of `dtype`; `packed` has as many bytes as the masks say."""
+    """The inverse of `pack`: (n, 8q) items of `dtype`. `packed` has as many bytes as the masks say."""
     n, n_items = len(masks), ITEMS_A_GROUP_BYTE * q
     bounds = _bounds(n_items, dtype.itemsize)
     planes = np.zeros((n, n_items * (dtype.itemsize + 1)), dtype=np.uint8)
@@ -103,7 +103,7 @@ def unpack(masks: Masks, packed: Bytes, q: int, dtype: np.dtype[Any]) -> Items:
 
 
 def row_bytes(masks: Masks, q: int, itemsize: int) -> npt.NDArray[np.int64]:
-    """How many bytes each row has; no mask has a bit that is no group's."""
+    """How many bytes each row has. No mask has a bit that stands for no group."""
     return _bytes_of_masks(q, itemsize)[masks]
 
 

@@ -1,8 +1,9 @@
-"""The temporal-delta codec's loops, for numba; `kernels` imports this once enough was coded to be worth it.
+"""The temporal-delta codec's loops, for numba. `kernels` imports them once so much is coded that it pays.
 
-The same bytes as `temporal`'s numpy code, which has the explanations. Every operation is cast to the items' type, which
-is what lets LLVM vectorise the loops, and floating-point sums keep the order of the tokens. One file, for what numba
-keeps on disk of a loop is thrown away when the loop's own file changes, not when those of the loops it calls do.
+They make the same bytes as `temporal`'s numpy code, which has the explanations. Every operation is cast to the items'
+type, because only then can LLVM vectorise the loops. Floating-point sums keep the order of the tokens. All loops are in
+one file: numba throws a cached loop away when the file of that loop changes, but not when the file of a loop that it
+calls does.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,9 @@ _inlined: Callable[[_Loop], _Loop] = numba.njit(nogil=True, inline="always")
 
 @_compiled
 def encode(patterns: Any, masks: Any, packed: Any, moves: Any, q: Any, estimates_moves: Any, splits_bytes: Any) -> Any:
-    """patterns (n, tokens, width) → masks (n), moves (n, width) and the first bytes of `packed`: returns how many.
+    """patterns (n, tokens, width) → masks (n), moves (n, width) and the first bytes of `packed`. Returns how many.
 
-    `moves` may be empty where none are estimated.
+    `moves` may be empty if none are estimated.
     """
     n, n_tokens, width = patterns.shape
     n_values = n_tokens * width
@@ -71,9 +72,9 @@ def encode(patterns: Any, masks: Any, packed: Any, moves: Any, q: Any, estimates
 def decode(
     masks: Any, packed: Any, moves: Any, rows: Any, stride: Any, n_tokens: Any, q: Any, start: Any, stop: Any
 ) -> Any:
-    """Undo rows [start, stop), whose groups `packed` begins with; returns how many bytes they had.
+    """Decode rows [start, stop), whose groups `packed` begins with. Returns how many bytes they had.
 
-    rows: one axis, a row every `stride` items; those before are done. `moves` may be empty.
+    rows: one axis, a row every `stride` items. The rows before `start` are decoded already. `moves` may be empty.
     """
     width = moves.shape[1]
     n_values = n_tokens * width
@@ -99,13 +100,13 @@ def decode(
             read += _unpack(masks[t], packed[read:], zigzag, q)
             zigzag_is_clear = is_still
         has_moves = t < len(moves) and _has_any(moves[t])
-        _undo(before, row, zigzag, moves[t] if has_moves else nothing, values, has_moves, is_still)
+        _decode_row(before, row, zigzag, moves[t] if has_moves else nothing, values, has_moves, is_still)
     return read
 
 
 @_compiled
 def decode_tokens(masks: Any, packed: Any, moves: Any, tokens: Any, n_tokens: Any, first_token: Any, q: Any) -> None:
-    """The tokens from `first_token` on of the first rows, an eighth of them at most: tokens (rows, …, width)."""
+    """Decode the tokens from `first_token` on, an eighth of all at most, in the first rows: (rows, …, width)."""
     n_rows, n_wanted, width = tokens.shape
     item = tokens.dtype.type
     n, first = n_wanted * width, first_token * width
@@ -138,12 +139,12 @@ def decode_tokens(masks: Any, packed: Any, moves: Any, tokens: Any, n_tokens: An
                 shift = item(8 * byte if byte < tokens.itemsize else 0)
                 _add_bits(zigzag, packed[read + first : read + first + n], _u8(0), item(0xFF), shift)
                 read += 8 * q
-        _undo(by_row[t - 1], by_row[t], zigzag, moves[t] if has_moves else nothing, values, has_moves, False)
+        _decode_row(by_row[t - 1], by_row[t], zigzag, moves[t] if has_moves else nothing, values, has_moves, False)
 
 
 @_inlined
-def _undo(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, has_moves: Any, is_still: Any) -> None:
-    """Fill `row`, some tokens side by side, from the row before; `values` is room for those of its moves."""
+def _decode_row(before: Any, row: Any, zigzag: Any, moves: Any, values: Any, has_moves: Any, is_still: Any) -> None:
+    """Fill `row`, some tokens side by side, from the row before. `values` is room for the values of its moves."""
     item = row.dtype.type
     width = len(moves)
     if has_moves:
@@ -195,7 +196,7 @@ def _predicted(before: Any, move: Any, value: Any) -> Any:
 
 @_compiled
 def _estimate(before: Any, after: Any, moves: Any, values: Any, sums: Any, counts: Any) -> Any:
-    """Fill `moves` and their `values` for one row; False where there are none."""
+    """Fill `moves` and their `values` for one row. Returns False if there are none."""
     n_tokens, width = before.shape
     n_unchanged, n_hits = counts[0], counts[1]
     total, total_weight = sums[0], sums[1]
@@ -243,7 +244,7 @@ def _estimate(before: Any, after: Any, moves: Any, values: Any, sums: Any, count
 
 @_compiled
 def _pack(items: Any, packed: Any, q: Any, splits_bytes: Any) -> Any:
-    """Append the groups of one row; returns their mask and how many bytes they have."""
+    """Append the groups of one row. Returns their mask and how many bytes they have."""
     item = items.dtype.type
     used = item(0)
     for i in range(8 * q):
@@ -290,7 +291,7 @@ def _pack_group(items: Any, plane: Any, shift: Any, width: Any) -> None:
 
 @_compiled
 def _unpack(mask: Any, packed: Any, items: Any, q: Any) -> Any:
-    """Fill `items` from one row's groups; returns how many bytes they have."""
+    """Fill `items` from one row's groups. Returns how many bytes they have."""
     item = items.dtype.type
     items[:] = item(0)
     n = 0
@@ -332,9 +333,10 @@ def _unpack_group(plane: Any, items: Any, shift: Any, width: Any) -> None:
 
 @_inlined
 def _places(first: Any, n: Any, q: Any) -> Any:
-    """Where `n` ≤ q items from `first` on lie in groups of 1, 1, 2 and 4 bits an item, shape (4, 3).
+    """Where `n` ≤ q items, from the item `first` on, lie in groups of 1, 1, 2 and 4 bits an item, shape (4, 3).
 
-    The first one's byte, how many parts of a byte come before it, and how many items come before the next part.
+    A place is the byte of the first item, how many parts of that byte come before it, and how many items come before
+    the next part.
     """
     places = np.empty((4, 3), np.int64)
     for group in range(4):

@@ -1,6 +1,6 @@
-"""When the codec's loops are compiled: by numba where that is installed (the extra `fast`), once it is worth it.
+"""Decides when the codec's loops are compiled: with numba (the extra `fast`), once so much is coded that it pays.
 
-Without it `temporal`'s numpy code makes the same bytes, 3 to 40 times slower. The compiled loops run without the
+Without numba `temporal`'s numpy code makes the same bytes, 3 to 40 times slower. The compiled loops run without the
 interpreter's lock, so tiles are coded on all cores.
 """
 
@@ -10,19 +10,19 @@ from functools import cache
 from types import ModuleType
 
 WARM_UP_BYTES = 64 << 20
-"""How much is coded before numba is imported: its import takes as long as numpy needs for this much."""
+"""So much is coded before numba is imported, because numpy codes so much in the time of that import."""
 ITEM_SIZES = (2, 4)
-"""What is compiled for, in bytes: eight seconds each, once on a machine. Large series of other items are rare."""
+"""Loops are compiled for items of so many bytes, eight seconds each, once on a machine. Other sizes are rare."""
 
 _lock = threading.Lock()
 _coded_bytes = 0
 
 
 def kernels_for(itemsize: int, n_bytes: int) -> ModuleType | None:
-    """The module `compiled`, counting `n_bytes` more as coded.
+    """The module `compiled`; counts `n_bytes` more as coded.
 
-    None where numba is not installed, for items of another size than it is compiled for, or where so little was coded
-    so far that importing it would cost more than it saves.
+    None if numba is not installed, if nothing is compiled for items of this size, or if so little was coded so far that
+    the import would cost more than it saves.
     """
     global _coded_bytes
     _coded_bytes += n_bytes  # a lost update only delays the import

@@ -1,9 +1,10 @@
 """Bulk motion: the move that the tokens of a tile share at a step, and what it predicts, on bfloat16 bit patterns.
 
-Tokens whose gradients have one direction take the same step of Adam, and bfloat16 rounds it to another number of cells
-in every binade: the differences have many bits, the move has few. Only values of an exponent from `FIRST_USABLE` on
-take part: no sum of two of them is subnormal, so a flush-to-zero mode of the processor changes nothing. Sums are in
-token order and single precision, so that every machine, and the compiled loops, find the same move.
+Tokens whose gradients have one direction take the same step of Adam. bfloat16 rounds that step to another number of
+cells in every binade, so the differences have many bits while the move has few. Only values with an exponent of at
+least `FIRST_USABLE` take part: no sum of two of them is subnormal, so a processor that flushes subnormals to zero
+changes nothing. Sums are in token order and in single precision, so that every machine, and the compiled loops, find
+the same move.
 """
 
 from typing import Any
@@ -19,15 +20,15 @@ Bits = npt.NDArray[np.uint16]
 MOVE_BYTES = 2
 FIRST_USABLE = 32
 N_USABLE = 223
-"""Exponents 32 to 254: magnitudes from 2^−95 on, infinities and NaN left out."""
+"""How many exponents are usable, 32 to 254: magnitudes from 2^−95 on, without infinities and NaN."""
 WEIGHT_FLOOR, WEIGHT_CEILING = 64, 190
-"""Exponents are clipped to these for a weight, so that its square stays in single precision."""
+"""For a weight, exponents are clipped to these, so that its square stays in single precision."""
 LEAST_CHANGED = 3
-"""A row has a move where a third of its values changed; below that the differences alone are smaller."""
+"""A row has a move if one in so many of its values changed. If fewer did, the differences alone are smaller."""
 
 
 def predict(before: Bits, moves: Bits) -> Bits:
-    """The patterns of `before` + `moves`, rounded to nearest even; `before` where either is not usable.
+    """The patterns of `before` + `moves`, rounded to nearest even, or `before` if either is not usable.
 
     Shapes broadcast.
     """
@@ -40,9 +41,9 @@ def predict(before: Bits, moves: Bits) -> Bits:
 def estimate(before: Bits, after: Bits) -> Bits:
     """The moves from `before` to `after`, both of shape (n, tokens, width): patterns of shape (n, width), 0 for none.
 
-    The mean of the tokens' moves, weighted by 1 / ulp²: a small value tells its move precisely, a large one hardly.
-    There is none where fewer than one in `LEAST_CHANGED` of a row's values changed, or where it predicts no more
-    values of its column than standing still does.
+    A move is the mean of the tokens' moves, weighted by 1 / ulp², because a small value says precisely how it moved and
+    a large one hardly. A row has none if fewer than one in `LEAST_CHANGED` of its values changed. A column has none if
+    the move predicts no more of its values than standing still does.
     """
     n, n_tokens, width = before.shape
     has_changed = before != after
@@ -59,7 +60,7 @@ def estimate(before: Bits, after: Bits) -> Bits:
 
 
 def pack(moves: Bits) -> npt.NDArray[np.uint8]:
-    """The changes of moves (n, width), zigzag-mapped, all high bytes first; nothing where every move is 0."""
+    """The changes of moves (n, width), zigzag-mapped, all high bytes first; nothing if every move is 0."""
     if not moves.any():
         return np.empty(0, dtype=np.uint8)
     changes = bit_planes.zigzag(np.diff(moves, axis=0, prepend=np.uint16(0)))
@@ -67,7 +68,7 @@ def pack(moves: Bits) -> npt.NDArray[np.uint8]:
 
 
 def unpack(packed: npt.NDArray[np.uint8], n: int, width: int) -> Bits:
-    """The inverse, shape (n, width), or (0, width) of nothing."""
+    """The inverse of `pack`, shape (n, width); (0, width) if nothing was stored."""
     if len(packed) == 0:
         return np.empty((0, width), dtype="<u2")
     high, low = packed.reshape(2, n, width)

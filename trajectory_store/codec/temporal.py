@@ -1,10 +1,10 @@
-"""The temporal-delta codec: along the first axis, differences to what the row before predicts, as bit planes.
+"""The temporal-delta codec: each row becomes its difference to what the row before predicts, as bit planes.
 
-Knows bytes, not files; layout: docs/format.md, "Temporal delta". Row 0 is kept, byte planes with its tokens last.
-Row t becomes the wrap-around difference of its bit patterns to a prediction, zigzag-mapped (0, −1, 1, −2, … →
-0, 1, 2, 3, …) so that small differences have few bits. The prediction is row t − 1; with motion, which is for bfloat16
-only, it is row t − 1 moved by what its tokens share (`motion`), and the moves are stored behind all rows.
-Lossless for every bit pattern of every item size.
+Knows bytes, not files. docs/format.md, "Temporal delta", has the layout. Row 0 is kept as it is, in byte planes with
+the tokens last. Row t becomes the wrap-around difference of its bit patterns to a prediction. Differences are
+zigzag-mapped (0, −1, 1, −2, … → 0, 1, 2, 3, …), so that small ones have few bits. The prediction is row t − 1. With
+motion, which is for bfloat16 only, it is row t − 1 moved by the move that the tokens share (`motion`); the moves are
+stored behind all rows. The codec is lossless for every bit pattern of every item size.
 """
 
 import math
@@ -28,7 +28,7 @@ Bytes = npt.NDArray[np.uint8]
 Patterns = npt.NDArray[Any]
 
 _FEW = 8
-"""Undoing one token of this many alone pays even if the others are wanted later."""
+"""To decode one token in so many alone pays, even if the others are wanted later."""
 _MASK_BYTES = 2
 
 
@@ -67,13 +67,13 @@ class Geometry:
 
     @cached_property
     def move_bytes(self) -> int:
-        """Bytes of the moves of all rows, where they have any."""
+        """Bytes of the moves of all rows, if there are any."""
         return self.shape[0] * self.width * motion.MOVE_BYTES if self.with_motion else 0
 
     @cached_property
     def most_bytes(self) -> int:
-        """What the tile can take encoded, at most."""
-        # A writer splits the lowest byte, or does not.
+        """The most bytes that the encoded tile can take."""
+        # A row has its lowest byte split or whole, never both.
         return self.shape[0] * (_MASK_BYTES + self.first_row_bytes) + self.move_bytes
 
 
@@ -83,8 +83,8 @@ geometry_of = cache(Geometry)
 def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
     """Delta-code `rows` along axis 0.
 
-    rows: shape (n, …), n ≥ 1, any dtype of 1, 2, 4 or 8 bytes an item, read as bit patterns; with_motion: only for
-    bfloat16. Returns uint8, one axis; its memory may be used again once it is gone.
+    rows: shape (n, …), n ≥ 1, any dtype of 1, 2, 4 or 8 bytes an item, read as bit patterns. with_motion: only for
+    bfloat16. Returns uint8, one axis. Its memory comes from `buffers`, and goes back there with its last view.
     """
     geometry = geometry_of(rows.shape, rows.itemsize, with_motion)
     patterns = np.ascontiguousarray(rows).reshape(len(rows), geometry.n_tokens, geometry.width)
@@ -94,22 +94,22 @@ def encode(rows: Patterns, *, with_motion: bool = False) -> Bytes:
 
 @dataclass(frozen=True)
 class Way:
-    """How the writer codes a tile; a reader need not know."""
+    """How the writer codes a tile. A reader need not know it."""
 
     estimates_moves: bool
     splits_bytes: bool
 
 
 _DENSE = 4
-"""Rows that have less than one in this many of their bytes left are small whatever else is tried."""
+"""Rows of which less than one byte in so many is left are small enough: no other way is tried."""
 _SAMPLE_ROWS = 32
 
 
 def _way_for(sample: Patterns, *, with_motion: bool) -> Way:
-    """The way for a tile that begins with these rows: of those that pay anywhere the one that stores them smallest.
+    """The way that stores these first rows of a tile smallest, among the ways that pay for any recording.
 
-    Dead tokens move alike and are predicted; where live ones move among them there is no common move, and tokens that
-    move alike are whole bytes that zstd finds again.
+    Dead tokens move alike, so their move is predicted. If live tokens move among them, there is no common move; tokens
+    that still move alike are whole bytes, which zstd finds again.
     """
     geometry = geometry_of(sample.shape, sample.itemsize, with_motion)
     likely = Way(estimates_moves=with_motion, splits_bytes=True)
@@ -137,7 +137,7 @@ def _encode(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
 
 
 def _parts(encoded: Bytes, n_rows: int) -> tuple[npt.NDArray[np.uint16], Bytes]:
-    """The masks of the rows' groups and the groups."""
+    """The masks, which say which groups each row has, and the groups."""
     n_mask_bytes = _MASK_BYTES * n_rows
     return encoded[:n_mask_bytes].view("<u2"), encoded[n_mask_bytes:]
 
@@ -163,14 +163,14 @@ def _encode_by_numpy(patterns: Patterns, geometry: Geometry, way: Way) -> Bytes:
 
 
 def decode(encoded: Bytes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool = False) -> Patterns:
-    """The inverse of `encode`: `shape` of `dtype`; ValueError where `encoded` is not of such a tile."""
+    """The inverse of `encode`: `shape` of `dtype`. Raises ValueError if `encoded` is not of such a tile."""
     return Decoder(encoded, shape, dtype, with_motion=with_motion).rows(shape[0])
 
 
 class Decoder:
-    """Undoes `encode` row by row, keeping what is done: early rows cost little, and going on costs only the rest.
+    """Decodes row by row and keeps the rows, so that early rows cost little and going on costs only the rest.
 
-    ValueError where `encoded` has not the size that its masks tell. Thread-safe.
+    Raises ValueError if `encoded` has another size than its masks say. Thread-safe.
     """
 
     def __init__(self, encoded: Bytes, shape: tuple[int, ...], dtype: npt.DTypeLike, *, with_motion: bool) -> None:
@@ -178,14 +178,14 @@ class Decoder:
         geometry = self._geometry = geometry_of(shape, self._dtype.itemsize, with_motion)
         if len(encoded) < _MASK_BYTES * shape[0]:
             raise ValueError(f"{len(encoded):,} bytes are too few for {shape[0]:,} rows")
-        # The compiled loops know arrays that may be written to.
+        # The compiled loops take only arrays that may be written to.
         self._masks, self._packed = _parts(encoded if encoded.flags.writeable else encoded.copy(), shape[0])
         first_mask = bit_planes.whole_bytes(geometry.itemsize)
         if self._masks.max() > bit_planes.all_groups(geometry.itemsize) or self._masks[0] != first_mask:
             raise ValueError("the masks name groups that there are not, or not those of the first row")
         n_bytes = int(bit_planes.row_bytes(self._masks, geometry.q, geometry.itemsize).sum())
         if len(self._packed) - n_bytes not in (0, geometry.move_bytes):
-            raise ValueError(f"{len(self._packed):,} bytes of rows and moves where the masks tell {n_bytes:,} of rows")
+            raise ValueError(f"{len(self._packed):,} bytes of rows and moves, but the masks name {n_bytes:,} of rows")
         self._moves = motion.unpack(self._packed[n_bytes:], shape[0], geometry.width)
         self._done: _Rows | None = None  # once rows are asked for
         self._lock = threading.Lock()
@@ -196,10 +196,10 @@ class Decoder:
         return self._packed.nbytes + math.prod(self._geometry.shape) * self._geometry.itemsize
 
     def rows(self, stop: int, tokens: slice | None = None) -> Patterns:
-        """Rows [0, stop), a view that must not be written to; of some adjacent tokens only, if told.
+        """Rows [0, stop), as a view that must not be written to; only some adjacent tokens, if `tokens` is given.
 
-        Few tokens of a tile nothing of which is undone yet are undone alone. The array's memory may be used again once
-        it is gone.
+        A few tokens are decoded alone, unless rows of the whole tile were decoded before. The array's memory comes from
+        `buffers`, and goes back there with its last view.
         """
         geometry = self._geometry
         if tokens is not None and self._done is None and _are_few(tokens, geometry):
@@ -220,7 +220,7 @@ class Decoder:
         return values if tokens is None else values[:, tokens]
 
     def write(self, target: npt.NDArray[Any]) -> None:
-        """Undo the first rows into `target`, shape (n, tokens, …), a part of an array whose rows may be longer.
+        """Decode the first rows into `target`, shape (n, tokens, …), which may be a part of an array with longer rows.
 
         Nothing of it is kept.
         """
@@ -230,7 +230,7 @@ class Decoder:
 
 
 class _Rows:
-    """Rows being undone into `patterns`, shape (n, values), rows of a larger array perhaps, and how far that went."""
+    """Decodes rows into `patterns`, shape (n, values), and knows how far it is; they may be parts of longer rows."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class _Rows:
         self._n_read = 0  # bytes of `packed`
 
     def go_on(self, stop: int) -> None:
-        """Undo the rows up to `stop` that are not done yet."""
+        """Decode the rows up to `stop` that are not decoded yet."""
         geometry, start, patterns = self._geometry, self._n_done, self.patterns
         if stop <= start:
             return

@@ -1,7 +1,7 @@
-"""One tile of a block ↔ the bytes of one chunk, by the two codec chains a run can have.
+"""One tile of a block ↔ the bytes of one chunk, by either of the two codec chains that a run can have.
 
-Knows bytes, not files; layout: docs/format.md, "Chunks". Every chunk ends with the CRC-32C of what is before it, and
-its decoded size is known before it is decoded, so that no chunk can ask for memory.
+Knows bytes, not files. docs/format.md, "Chunks", has the layout. Every chunk ends with the CRC-32C of what is before
+it. Its decoded size is known before it is decoded, so that no chunk can ask for memory.
 """
 
 import math
@@ -18,17 +18,17 @@ from . import temporal, zstd
 
 
 class DecodedTile(Protocol):
-    """A chunk that was decompressed; its rows are undone as far as they are asked for. Not thread-safe."""
+    """A chunk that was decompressed. Its rows are decoded as far as they are asked for. Not thread-safe."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, at most."""
+        """The most bytes that it holds."""
 
     def rows(self, stop: int, tokens: slice | None = None) -> npt.NDArray[Any]:
-        """Rows [0, stop), not to be written to; of some adjacent tokens only, if told."""
+        """Rows [0, stop), not to be written to; only some adjacent tokens, if `tokens` is given."""
 
     def write(self, target: npt.NDArray[Any]) -> None:
-        """Put the first rows into `target`, a part of a larger array; nothing of it is kept."""
+        """Put the first rows into `target`, a part of a larger array. Nothing of it is kept."""
 
 
 class TileCodec(Protocol):
@@ -38,7 +38,7 @@ class TileCodec(Protocol):
         """The chunk of a tile (rows, tokens, …) of a storage dtype."""
 
     def decode(self, chunk: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DecodedTile:
-        """The inverse; raises DamageError, without a place, on a chunk that is not whole and sound."""
+        """The inverse of `encode`. Raises DamageError, which names no place, on a chunk that is not whole and sound."""
 
     def zarr_codecs(self, n_axes: int, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
         """The chain as zarr.json holds it."""
@@ -46,7 +46,7 @@ class TileCodec(Protocol):
 
 @dataclass(frozen=True)
 class TemporalCodec:
-    """Temporal delta, zstd, CRC-32C: the default. `with_motion` is for tiles of bfloat16."""
+    """Temporal delta, zstd and CRC-32C: the default. `with_motion` is for tiles of bfloat16."""
 
     with_motion: bool = False
 
@@ -72,7 +72,7 @@ class TemporalCodec:
 
 @dataclass(frozen=True)
 class PortableCodec:
-    """Time last, blosc with bitshuffle and zstd, CRC-32C: nothing of ours, for readers in other languages."""
+    """Time last, blosc with bitshuffle and zstd, CRC-32C. Nothing is ours, so readers in other languages know it."""
 
     def encode(self, tile: npt.NDArray[Any]) -> bytes:
         from numcodecs import blosc
@@ -117,7 +117,7 @@ _BLOSC_SIZES = struct.Struct("<III")  # uncompressed, block and compressed bytes
 
 CODEC_NAMES = get_args(Codec)
 LEAST_MOTION_TOKENS = 16
-"""A tile of fewer tokens has no motion: to store the moves would cost more than they save."""
+"""A tile of fewer tokens has no motion, because its moves would take more bytes than they save."""
 
 
 def check_codec_name(name: object) -> None:
@@ -127,7 +127,7 @@ def check_codec_name(name: object) -> None:
 
 
 def codec_for(name: str, dtype: str, tile_tokens: int) -> TileCodec:
-    """The codec of that name for the tiles of a series; dtype: the series' own, such as "bfloat16"."""
+    """The codec of that name for the tiles of a series. dtype: the series' own, such as "bfloat16"."""
     if name == "portable":
         return PortableCodec()
     return TemporalCodec(with_motion=dtype == "bfloat16" and tile_tokens >= LEAST_MOTION_TOKENS)

@@ -1,4 +1,4 @@
-"""The temporal-delta codec as zarr-python sees it, found through the `zarr.codecs` entry point."""
+"""The temporal-delta codec as zarr-python sees it; the entry point `zarr.codecs` leads here."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,7 +13,7 @@ from . import temporal
 
 @dataclass(frozen=True)
 class TemporalDeltaCodec(ArrayBytesCodec):
-    """An array as the differences along its first axis, in bytes; `temporal` has the arithmetic."""
+    """An array as the differences along its first axis, in bytes. `temporal` has the arithmetic."""
 
     motion: bool = False
     is_fixed_size = False
@@ -34,7 +34,7 @@ class TemporalDeltaCodec(ArrayBytesCodec):
         return {"name": temporal.NAME, "configuration": {"motion": self.motion}}
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
-        """Refuse an array that has no rows, or whose items cannot be bfloat16 where motion is asked for."""
+        """Refuse an array without rows, or one whose items cannot be bfloat16 if motion is asked for."""
         del chunk_grid
         itemsize = dtype.to_native_dtype().itemsize
         if not shape or itemsize not in (1, 2, 4, 8) or (self.motion and itemsize != 2):
@@ -43,7 +43,7 @@ class TemporalDeltaCodec(ArrayBytesCodec):
             )
 
     def compute_encoded_size(self, _input_byte_length: int, _chunk_spec: ArraySpec) -> int:
-        """Unknown: it depends on the values."""
+        """Raise, because the size depends on the values."""
         raise NotImplementedError
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:

@@ -1,4 +1,4 @@
-"""Zstandard frames of a known size with a CRC-32C behind them: what chunks and static arrays are wrapped in."""
+"""Zstandard frames of a known size, followed by their CRC-32C: the wrapping of chunks and of static arrays."""
 
 import struct
 from typing import Any
@@ -23,7 +23,7 @@ def with_crc(payload: bytes) -> bytes:
 
 
 def without_crc(chunk: bytes) -> bytes:
-    """What `with_crc` was given; DamageError where the checksum fails."""
+    """The payload that `with_crc` was given. Raises DamageError if the checksum fails."""
     payload = chunk[: -_CRC.size]
     if len(chunk) <= _CRC.size or _CRC.unpack(chunk[-_CRC.size :])[0] != crc32c(payload):
         raise DamageError("the chunk fails its checksum")
@@ -39,9 +39,10 @@ def compress(array: npt.NDArray[Any], level: int) -> bytes:
 
 
 def decompress(payload: bytes, most_bytes: int) -> npt.NDArray[np.uint8]:
-    """The content of one frame; DamageError, and nothing allocated, unless it says that it has at most `most_bytes`.
+    """The content of one frame.
 
-    The array's memory may be used again once it is gone.
+    Raises DamageError, and allocates nothing, unless the frame says that it has at most `most_bytes`. The array's
+    memory comes from `buffers`, and goes back there with its last view.
     """
     from numcodecs import zstd
 
@@ -59,7 +60,7 @@ def decompress(payload: bytes, most_bytes: int) -> npt.NDArray[np.uint8]:
 
 
 def _content_bytes(payload: bytes) -> int | None:
-    """What the frame's header says that it decompresses to (RFC 8878, 3.1.1.1); None where it does not say."""
+    """How many bytes the frame says it decompresses to (RFC 8878, 3.1.1.1); None if it does not say."""
     if len(payload) < 6 or payload[:4] != _MAGIC:
         return None
     descriptor = payload[4]

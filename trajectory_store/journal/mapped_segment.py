@@ -1,4 +1,4 @@
-"""A segment whose block is complete, mapped: the rows that are to be sealed, verified against what was appended."""
+"""A segment whose block is complete, mapped: the rows to be sealed, verified against what was appended."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,10 @@ from .record import Entry
 
 
 class MappedSegment:
-    """The frames of a segment that only its writer may change; DamageError where they are not those of `entries`.
+    """The frames of a segment that only its writer may change.
 
-    Each row is verified once, against the checksum that its writer kept in memory.
+    Each row is verified once, against the checksum that its writer kept in memory. Raises DamageError if the file does
+    not have the frames of `entries`.
     """
 
     def __init__(self, path: Path, spec: RunSpec, entries: Sequence[Entry]) -> None:
@@ -26,7 +27,7 @@ class MappedSegment:
         self._entries = entries
         with files.storage_errors("read", path):
             n_bytes = path.stat().st_size
-            if n_bytes:  # nothing cannot be mapped
+            if n_bytes:  # an empty file cannot be mapped
                 self._mapped = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         for step, offset, _, head, _ in entries:
             is_there = offset + head.n_bytes <= n_bytes
@@ -37,8 +38,8 @@ class MappedSegment:
     def spans(self, name: str, from_step: int) -> list[npt.NDArray[Any]]:
         """The rows of a series from `from_step` on, as views of the mapped file.
 
-        Each span, shape (n, …), is a run of evenly spaced records; there is more than one where the sizes change or a
-        sync came between.
+        Each span, shape (n, …), has the rows of evenly spaced records. There are several if the records' sizes change,
+        or if a sync came between.
         """
         series = self._spec.series[name]
         starts = [

@@ -1,8 +1,8 @@
-"""One journal record ↔ bytes. Knows bytes, not files; layout: docs/format.md, "Journal".
+"""One journal record ↔ bytes. Knows bytes, not files. docs/format.md, "Journal", has the layout.
 
-A record is a header, one CRC-32C a row, the CRC-32C of both, then the rows. A frame record holds the rows of one step
-in declared order; a sync record and an end record hold none. Every header says up to which step the journal had been
-synced when it was written, so that a bad record can be told apart: up to that step it is damage, after it a torn tail.
+A record is a header, one CRC-32C for each row, the CRC-32C of both, then the rows. A frame record holds the rows of one
+step in declared order; a sync record and an end record hold none. Every header says up to which step the journal had
+been synced when it was written. That tells what a bad record is: damage up to that step, a torn tail after it.
 """
 
 import itertools
@@ -27,14 +27,14 @@ _CRC = struct.Struct("<I")
 SMALLEST_BYTES = _HEADER.size + _CRC.size
 _SEARCH_BYTES = 1 << 20
 _MOST_CANDIDATES = 10_000
-"""Places that look like a header and are none, after which a search gives up: real damage has none or one."""
+"""A search gives up after so many places that look like a header and are none; real damage has none or one."""
 
 Reader = Callable[[int, int], bytes]
 """(offset, size) → the bytes there, fewer at the end of the file."""
 
 
 class Record(NamedTuple):
-    """A verified header; `rows` has each series' offset from the record's start and its CRC-32C."""
+    """A verified header. `rows` has each series' offset from the record's start, and its CRC-32C."""
 
     kind: int
     step: int
@@ -45,7 +45,10 @@ class Record(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A frame in a segment. `after` is where the sound record before it ends: less than `offset` behind a flaw."""
+    """A frame in a segment.
+
+    `after` is the end of the sound record before it. It is less than `offset` if a flaw lies between.
+    """
 
     step: int
     offset: int
@@ -56,9 +59,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Gap:
-    """Bytes [start, stop) between sound records that are none. step: of the frame behind them, −1 for a sync record.
+    """Bytes [start, stop) between sound records that are no record themselves.
 
-    A sync that covers that step covers the gap, which then is damage; otherwise a crash may have left it.
+    step: that of the frame behind the gap, −1 if a sync record is behind it. If a sync covers that step, it covers the
+    gap, which then is damage. Otherwise a crash may have left it.
     """
 
     start: int
@@ -75,7 +79,7 @@ class Gap:
 
 
 def frame_record(step: int, synced_step: int, frame: Frame) -> tuple[Record, list[Any]]:
-    """A frame's record, and the buffers that are its bytes one after the other; the rows are not copied."""
+    """A frame's record, and the buffers that make its bytes, in order. The rows are not copied."""
     head, crcs = _frame_head(step, synced_step, frame)
     rows: dict[str, tuple[int, int]] = {}
     offset = len(head)
@@ -86,17 +90,17 @@ def frame_record(step: int, synced_step: int, frame: Frame) -> tuple[Record, lis
 
 
 def commit_buffers(step: int, synced_step: int, frame: Frame) -> list[Any]:
-    """The frame's header alone, for rows that are kept elsewhere."""
+    """The frame's header alone, because its rows are kept elsewhere."""
     return [_frame_head(step, synced_step, frame)[0]]
 
 
 def sync_buffers(step: int) -> list[Any]:
-    """The record that says: every frame up to `step` was synced before this was written."""
+    """The record that says that every frame up to `step` was synced before it was written."""
     return [_head(SYNC, step, step, [])]
 
 
 def end_buffers(step: int, synced_step: int) -> list[Any]:
-    """The record that says: the frame of `step` is the last one, and what follows is no part of the segment."""
+    """The record that says that the frame of `step` is the last one, and that the segment ends here."""
     return [_head(END, step, synced_step, [])]
 
 
@@ -118,7 +122,7 @@ def _head(kind: int, step: int, synced_step: int, row_crcs: Sequence[int]) -> by
 
 
 def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
-    """The record that `data` starts with, None where it holds no sound header of this run's spec.
+    """The record that `data` starts with; None if no sound header of this run's spec is there.
 
     The header's own checksum is verified. The rows' are only returned: `Segment` verifies them.
     """
@@ -151,10 +155,10 @@ def parse_head(spec: RunSpec, data: bytes | memoryview) -> Record | None:
 
 
 def consecutive_heads(spec: RunSpec, data: bytes, first_step: int) -> npt.NDArray[Any]:
-    """As many sound headers as `data` starts with, without their rows, of the frames from `first_step` on, one a step.
+    """The sound headers that `data` starts with, of the frames from `first_step` on, one for each step, without rows.
 
-    A structured array with `synced_step` and `crcs` (n, series), empty unless every series is due at every step: what
-    `parse_head` finds one by one, in a tenth of the time.
+    A structured array with `synced_step` and `crcs` (n, series). It is empty unless every series is due at every step.
+    `parse_head` finds the same one by one, and takes ten times as long.
     """
     n_rows = len(spec.series)
     layout = np.dtype(
@@ -185,9 +189,9 @@ def largest_head_bytes(spec: RunSpec) -> int:
 def find_head(
     spec: RunSpec, read: Reader, offset: int, can_follow: Callable[[Record], bool]
 ) -> tuple[int, Record] | None:
-    """The sound header at `offset` or, where that is none, the first one behind it, that `can_follow` takes.
+    """The sound header at `offset`, or else the first one behind it, of those that `can_follow` takes.
 
-    Never that of an end record, which means nothing but right behind the last frame.
+    Never that of an end record, because it means nothing unless it is right behind the last frame.
     """
     largest = largest_head_bytes(spec)
     candidates = itertools.islice(_offsets_of_magic(read, offset + 1), _MOST_CANDIDATES)

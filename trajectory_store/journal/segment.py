@@ -1,7 +1,7 @@
 """One segment of the journal: what a scan finds in its file, and the rows in it.
 
-A segment is a file of records named by its first step, and holds the frames of one block. The file may have been an
-earlier segment's: what follows the last record is then that one's, and no part of this.
+A segment is a file of records, named by its first step, with the frames of one block. The file may have been an earlier
+segment's. Then what follows the last record is that segment's, and no part of this one.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def segment_path(folder: Path, first_step: int) -> Path:
 
 
 def segment_steps(folder: Path) -> list[int]:
-    """The first steps of the segments there are, increasing; whatever else lies in the folder is not ours."""
+    """The first steps of the segments that are there, increasing. Other files in the folder are not ours."""
     with files.storage_errors("list", folder):
         try:
             names = [path.name for path in folder.iterdir()]
@@ -44,17 +44,17 @@ def segment_steps(folder: Path) -> list[int]:
 
 
 def remove_segment(folder: Path, first_step: int) -> None:
-    """Remove a segment whose block the manifest has committed; harmless where it is gone."""
+    """Remove a segment whose block the manifest has committed. Harmless if it is gone."""
     path = segment_path(folder, first_step)
     with files.storage_errors("remove", path), contextlib.suppress(FileNotFoundError):
         files.disk.unlink(path)
 
 
 class Segment:
-    """One segment's file, open for reading, with what a scan found in it so far.
+    """One segment's file, open for reading, and what a scan found in it so far.
 
-    An open segment stays readable after it is sealed, so a reader that has it keeps a whole view: the file is held, and
-    so removed and not overwritten. FileNotFoundError where it was sealed meanwhile.
+    An open segment stays readable after it is sealed: its file is held, so the writer removes it instead of overwriting
+    it. Raises FileNotFoundError if the segment was sealed meanwhile.
     """
 
     def __init__(self, path: Path, spec: RunSpec, block_steps: int) -> None:
@@ -67,11 +67,11 @@ class Segment:
         except FileNotFoundError as error:
             if path.is_symlink() or isinstance(error, files.NotPlainError):
                 raise DamageError(f"{path}: cannot be read: {error.strerror}; restore it from a copy") from error
-            raise  # sealed and removed meanwhile
+            raise  # it was sealed and removed meanwhile
         spare.hold(self._file.fileno())
         # A run that is dropped without `close`, as in a notebook, gives its files back too.
         self._finalizer = weakref.finalize(self, self._file.close)
-        if not self.is_current():  # the writer kept it for another segment before it was held
+        if not self.is_current():  # before it was held, the writer took it for another segment
             self.close()
             raise FileNotFoundError(path)
         self.entries: list[Entry] = []
@@ -81,7 +81,7 @@ class Segment:
         self.gaps: list[Gap] = []
 
     def close(self) -> None:
-        """Close the file; harmless when called twice."""
+        """Close the file. Harmless if called twice."""
         self._finalizer()
 
     @property
@@ -91,9 +91,9 @@ class Segment:
 
     @property
     def torn_bytes(self) -> int:
-        """How many bytes behind `end` can be those of a record that was not finished: not more than the next one takes.
+        """How many bytes behind `end` can be those of an unfinished record: at most as many as the next record takes.
 
-        How far a torn record reaches into what an earlier segment left, nobody can tell.
+        Nobody can tell how far a torn record reached into what an earlier segment left.
         """
         if self.is_ended:
             return 0
@@ -103,7 +103,7 @@ class Segment:
         return min(self.n_bytes - self.end, most)
 
     def is_current(self) -> bool:
-        """Whether the file still has its name: a writer may have removed it, or have kept it for another segment."""
+        """Whether the file still has its name. A writer may have removed it, or kept it for another segment."""
         with files.storage_errors("read", self.path):
             try:
                 there = self.path.stat()
@@ -112,10 +112,10 @@ class Segment:
         return os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def scan(self) -> None:
-        """Read the records after the last one read, verifying every checksum; call again to follow a live segment.
+        """Read the records after the last one read, and verify every checksum. Call it again to follow a live segment.
 
-        Stops, without a complaint, at bytes that are no whole record and have no sound record behind them, and where
-        what an earlier segment left begins.
+        It stops, without a complaint, where an earlier segment's bytes begin, and at bytes that are no whole record and
+        have no sound record behind them.
         """
         n_bytes = self.n_bytes
         while self.end < n_bytes:
@@ -144,7 +144,7 @@ class Segment:
             self.end = stop
 
     def row(self, index: int, name: str) -> npt.NDArray[Any]:
-        """One row of the frame at `index` in `entries`, its checksum verified again; DamageError where it fails."""
+        """One row of the frame at `index` in `entries`, its checksum verified again. Raises DamageError if it fails."""
         entry, series = self.entries[index], self._spec.series[name]
         start, crc = entry.head.rows[name]
         data = self._read(entry.offset + start, series.row_bytes)
@@ -165,7 +165,7 @@ class Segment:
         return record.find_head(self._spec, self._read, offset, can_follow)
 
     def _ends_at(self, offset: int) -> bool:
-        """Whether an end record is there, or a record of an earlier segment, on which nothing was written yet."""
+        """Whether an end record is there, or a record of an earlier segment that was not written over yet."""
         head = record.parse_head(self._spec, self._read(offset, record.largest_head_bytes(self._spec)))
         if head is None:
             return False

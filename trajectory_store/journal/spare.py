@@ -1,7 +1,7 @@
 """The spare: the file of a sealed segment, kept for the next segment to overwrite in place.
 
-A new page of a file costs the kernel more than what is copied into it: over pages that are there an append costs half.
-Whoever reads a segment holds its file with a shared flock(2), and a file that is held is removed instead: who has it
+To add a page to a file costs the kernel more than to copy into it, so an append over pages that are there costs half.
+Whoever reads a segment holds its file with a shared flock(2). A file that is held is removed instead, and who has it
 open reads on.
 """
 
@@ -19,8 +19,8 @@ NAME = ".spare"
 def hold(descriptor: int) -> None:
     """Keep the writer from overwriting a segment's file until this descriptor, and its copies, are closed.
 
-    A file that the writer is just about to keep cannot be held, nor needs to be: the manifest has had its block since
-    before. Where the file system has no flock(2) the writer removes every segment.
+    A file that the writer is just making the spare cannot be held. It need not be, because the manifest has its block
+    already. If the file system has no flock(2), the writer removes every segment.
     """
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -29,8 +29,8 @@ def hold(descriptor: int) -> None:
 class Spare:
     """At most one spare file in a journal's folder. Thread-safe: segments are sealed in one thread, begun in another.
 
-    Nothing is synced: under whatever name a sealed segment comes back, that name begins before `sealed_until`, or is
-    the spare's.
+    Nothing is synced. After a power loss a sealed segment may come back, under its own name or the spare's. Its own
+    name is a step before `sealed_until`, so either name says that nothing in the file counts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,8 @@ class Spare:
         self._handover = threading.Lock()
 
     def keep(self, segment: Path) -> None:
-        """Make a sealed segment's file the spare, or remove it: where a reader holds it, or where there is a spare.
+        """Make a sealed segment's file the spare. Remove it instead if a reader holds it, or if there is a spare
+        already.
 
         Its block MUST have been committed, and nobody in this process may use its bytes any more.
         """
@@ -60,7 +61,7 @@ class Spare:
         return os.open(segment, os.O_RDWR | os.O_CLOEXEC)
 
     def remove(self) -> None:
-        """Remove the spare, also one that a writer that died has left; harmless where there is none."""
+        """Remove the spare, also one that a dead writer has left. Harmless if there is none."""
         with files.storage_errors("remove", self._path):
             if self._path.exists():
                 files.disk.unlink(self._path)

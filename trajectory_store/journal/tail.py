@@ -1,7 +1,7 @@
-"""Frames not yet sealed: the segments there are, read as one sequence of steps, and their torn tail cut.
+"""Frames that are not sealed yet: the journal's segments as one sequence of steps, whose torn tail can be cut.
 
-A journal is a folder of segments, each with the frames of one block. Records are only ever added at the end; a segment
-is over once the manifest has committed its block: it is removed, or its file kept as the spare.
+A journal is a folder of segments, each with the frames of one block. Records are only ever added at the end. Once the
+manifest has committed a segment's block, its file is removed, or kept as the spare.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from .segment import Segment, remove_segment, segment_path, segment_steps
 
 @contextlib.contextmanager
 def scanned_segments(folder: Path, spec: RunSpec, block_steps: int) -> Iterator[list[Segment]]:
-    """Every segment of a journal that nobody writes, scanned, open until the block ends."""
+    """Every segment of a journal that nobody writes, scanned, and open until the block ends."""
     with contextlib.ExitStack() as stack:
         segments = [Segment(segment_path(folder, step), spec, block_steps) for step in segment_steps(folder)]
         for segment in segments:
@@ -35,14 +35,14 @@ class Tail:
 
     synced_step: int = -1
     places: dict[int, tuple[Segment, int]] = field(default_factory=dict)
-    """Step → its segment and its index there, in step order; for a lost step the index is −1."""
+    """Step → its segment and its index there, in step order. The index of a lost step is −1."""
     torn_at: tuple[Segment, int] | None = None
-    """Where recovery cuts: the first byte that is neither a whole frame nor synced; None where there is nothing."""
+    """Where recovery cuts: the first byte that is neither in a whole frame nor synced; None if there is none."""
     dropped_steps: list[int] = field(default_factory=list)
-    """Whole frames behind that place, never synced, that recovery drops with it."""
+    """The steps of whole frames behind that place. They were never synced, and recovery drops them too."""
 
     def row(self, step: int, name: str) -> npt.NDArray[Any]:
-        """One row of one step of the tail; DamageError where it is lost."""
+        """One row of one step of the tail. Raises DamageError if it is lost."""
         segment, index = self.places[step]
         if index < 0:
             raise DamageError(f'{segment.path}: step {step} was synced and is damaged; run "trajectory-store check"')
@@ -53,13 +53,13 @@ class Tail:
         return next(reversed(self.places), sealed_until - 1) + 1
 
     def damaged(self) -> Iterator[tuple[int, Segment, int]]:
-        """Steps that were synced and of which something is lost, each with its place."""
+        """The steps that were synced and of which something is lost, each with its place."""
         for step, (segment, index) in self.places.items():
             if index < 0 or not segment.entries[index].is_sound:
                 yield step, segment, index
 
     def raise_damage(self) -> None:
-        """Raise DamageError where a step that was synced is damaged: no recovery may cut it."""
+        """Raise DamageError if a step that was synced is damaged, because no recovery may cut it."""
         for step, segment, _ in self.damaged():
             raise DamageError(f"{segment.path}: step {step} was synced and is damaged; restore the file from a copy")
 
@@ -67,9 +67,9 @@ class Tail:
 def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail:
     """What the scanned `segments`, in order, hold from step `sealed_until` on.
 
-    Frames count up to the first flaw that no sync covers: what lies behind it is torn off, as after a power loss. A
-    flaw before the last sync is damage: its steps are lost, and the steps around them stay. A segment that begins
-    before `sealed_until` was sealed as a whole and only waits for its removal: nothing in it counts.
+    Frames count up to the first flaw that no sync covers; the rest is torn off, as after a power loss. A flaw before
+    the last sync is damage: its steps are lost, and the steps around them stay. A segment that begins before
+    `sealed_until` was sealed as a whole and only waits for its removal, so nothing in it counts.
     """
     synced_step = max((segment.synced_step for segment in segments), default=-1)
     tail = Tail(synced_step)
@@ -108,10 +108,10 @@ def _due_between(spec: RunSpec, start: int, stop: int) -> Iterator[int]:
 
 
 def cut_tail(segments: list[Segment], tail: Tail) -> int:
-    """Cut what lies behind the last whole frame, remove segments without frames; returns the bytes torn off.
+    """Cut what lies behind the last whole frame, and remove segments without frames. Returns the bytes torn off.
 
-    What an earlier segment left in a file is cut too: frames of steps that are recorded anew could lie in it, whole,
-    behind one that the power took. Raises DamageError, and cuts nothing, where a step that was synced is damaged.
+    What an earlier segment left in a file is cut too. Otherwise its frames could be taken for frames that are recorded
+    anew with the same steps. Raises DamageError, and cuts nothing, if a step that was synced is damaged.
     """
     tail.raise_damage()
     dropped_bytes = 0
