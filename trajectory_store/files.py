@@ -8,6 +8,7 @@ not (`writer_lock`). Calls raise StorageError with the path and the cause.
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import shutil
@@ -57,13 +58,35 @@ def storage_error(verb: str, path: Path, error: OSError) -> StorageError:
     return wrapped
 
 
+class _WholeReads(io.FileIO):
+    """A file whose `read` gives every byte asked for that is there; the system gives 2 GiB at once, or fewer."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return super().readall()
+        parts = []
+        while size and (part := os.read(self.fileno(), size)):
+            parts.append(part)
+            size -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Every byte of `size` at `offset` that is there, however few one call gives."""
+    parts = []
+    while size and (part := os.pread(descriptor, size, offset)):
+        parts.append(part)
+        size, offset = size - len(part), offset + len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 class NotPlainError(FileNotFoundError):
     """What has a file's name is a folder, a named pipe or a device."""
 
 
 def open_plain(path: Path) -> IO[bytes]:
     """A plain file, open for reading, unbuffered; errors as `open_plain_descriptor`'s."""
-    return os.fdopen(open_plain_descriptor(path), "rb", buffering=0)
+    return _WholeReads(open_plain_descriptor(path))
 
 
 def open_plain_descriptor(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from . import files
 from .backends import manifest as manifests
+from .backends.growth import check_growth
 from .backends.manifest import Manifest, checked_attrs
 from .backends.memmap import sink as memmap_sink
 from .backends.memmap.sink import MemmapSink
@@ -19,11 +21,11 @@ from .backends.writer_lock import WriterLock
 from .backends.zarr import sink as zarr_sink
 from .backends.zarr.sink import ZarrSink
 from .blocks.layout import block_steps_for
-from .blocks.static_array import checked_static
+from .blocks.static_array import StaticArray, checked_static
 from .codec.tile_codecs import check_codec_name
 from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, TrajectoryError, UsageError
 from .run import Run, open_run
-from .spec import RunSpec, Series, check_new_names
+from .spec import RunSpec, Series, check_new_names, dtype_name
 from .words import Backend, Codec, Durability, check_word
 
 
@@ -118,6 +120,8 @@ def create(
     if backend == "zarr":
         for name in spec.series:
             manifests.check_tile(manifest.layout(name))
+    declared = {name: StaticArray(array.shape, dtype_name(array.dtype), 0) for name, array in arrays.items()}
+    check_growth(where, replace(manifest, static=declared, blocks=dict.fromkeys(spec.series, ())))
     check_free(where, overwrite=overwrite)
     with files.build_folder(where, overwrite=overwrite) as folder:
         (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)

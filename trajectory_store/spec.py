@@ -38,6 +38,8 @@ _MAX_ROW_BYTES = 2**31
 MAX_AXES = 30
 """numpy has 32 in its older versions; a chunk has one for its rows and the codec one for the bytes of an item."""
 MAX_STEPS = 2**48
+MAX_SERIES = 2**16 - 1
+"""A frame counts its rows in 16 bits."""
 _MAX_SERIES = 2**16 - 1
 """A frame's record counts its rows in two bytes."""
 
@@ -288,6 +290,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         if not self.series:
             raise SpecError("a run needs at least one series")
+        if len(self.series) > MAX_SERIES:
+            raise SpecError(f"{len(self.series):,} series are above the limit of {MAX_SERIES:,}; stack some into one")
         if len(self.series) > _MAX_SERIES:
             raise SpecError(f"{len(self.series):,} series are above the limit of {_MAX_SERIES:,} a run")
         if self.steps is not None and (

@@ -21,9 +21,13 @@ from ..spec import MAX_STEPS, RunSpec, check_name
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
-_MAX_BYTES = 1 << 26
+MAX_DECLARED_BYTES = 1 << 26
+"""What the file may take before the first step, with attrs and all that is declared."""
+MAX_BYTES = 1 << 27
+"""What the file may take with every block: what was declared leaves room for more than a million."""
 _MAX_BLOCK_STEPS = 1 << 20
 _MAX_TILE_BYTES = 1 << 30
+_MAX_ATTRS_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,21 @@ class Manifest:
 
     def store(self, run_folder: Path, *, sync: bool = True) -> None:
         """Commit: replace the manifest of the run in one step, synced unless told."""
-        body = json.dumps(self._to_json(), separators=(",", ":"), allow_nan=False).encode()
-        if len(body) > _MAX_BYTES - _FRAME_BYTES:
+        body = self._body()
+        if len(body) > MAX_BYTES - _FRAME_BYTES:
             raise UsageError(
-                f"{run_folder}: a manifest of {len(body):,} bytes is above the limit of {_MAX_BYTES:,} bytes;"
-                " give fewer attrs, declare steps as a range, or take a larger block_steps"
+                f"{run_folder}: a manifest of {len(body):,} bytes is above the limit of {MAX_BYTES:,} bytes;"
+                " this run cannot be sealed further: go on in a new one with fewer attrs or a larger block_steps"
             )
         files.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file that would commit this."""
+        return len(self._body()) + _FRAME_BYTES
+
+    def _body(self) -> bytes:
+        return json.dumps(self._to_json(), separators=(",", ":"), allow_nan=False).encode()
 
     def _to_json(self) -> dict[str, Any]:
         return {
@@ -119,7 +131,7 @@ def load(run_folder: Path) -> Manifest:
     try:
         with files.plain_file(path) as file:
             n_bytes = os.fstat(file.fileno()).st_size
-            if n_bytes > _MAX_BYTES:
+            if n_bytes > MAX_BYTES:
                 raise DamageError(f"{path}: {n_bytes:,} bytes are more than a manifest can have")
             data = file.read(n_bytes)
     except files.NotPlainError as error:
@@ -172,7 +184,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         value["codec"],
         _object(value["attrs"]),
         static,
-        _bounded(value["sealed_until"], 0, MAX_STEPS),
+        _bounded(value["sealed_until"], 0, MAX_STEPS + 1),
         {name: tuple(_block(block) for block in blocks) for name, blocks in value["blocks"].items()},
     )
     if manifest.backend == "zarr":
@@ -214,10 +226,21 @@ def _bounded(value: Any, least: int, most: int) -> int:
     return value
 
 
+def _depth_is_above(most: int, value: Any) -> bool:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(most == 0 or _depth_is_above(most - 1, one) for one in below)
+
+
 def checked_attrs(attrs: Any) -> dict[str, Any]:
-    """`attrs` as the manifest will give them back; UsageError unless they are a JSON object."""
+    """`attrs` as the manifest will give them back; UsageError unless they are a JSON object, and not too deep a one.
+
+    JSON is read and written by recursion. How deep it can go depends on who calls: what fits here might not where the
+    run is opened.
+    """
     try:
         copy = json.loads(json.dumps(dict(attrs or {}), allow_nan=False))
+        if _depth_is_above(_MAX_ATTRS_DEPTH, copy):
+            raise ValueError(f"they are nested more than {_MAX_ATTRS_DEPTH} deep")
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"attrs must be a dictionary that JSON can hold: {error}") from error
     assert isinstance(copy, dict)

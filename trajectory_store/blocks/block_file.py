@@ -48,7 +48,7 @@ class BlockFile:
 
     def _read(self, size: int, offset: int) -> bytes:
         with files.storage_errors("read", self._path):
-            return os.pread(self._descriptor, size, offset)
+            return files.read_at(self._descriptor, size, offset)
 
     def tile(self, tile: int) -> DecodedTile:
         """One tile decompressed; DamageError names the file, the steps and the tokens."""

@@ -107,6 +107,11 @@ class Layout:
         """What a chunk can take at most, however badly it compresses."""
         return 2 * self.decoded_tile_bytes + _MAX_OVERHEAD
 
+    @cached_property
+    def most_block_bytes(self) -> int:
+        """What a block's file can take at most."""
+        return self.n_tiles * self.most_chunk_bytes + self.index_bytes
+
     def rows_in(self, block: int, n_rows: int) -> int:
         """How many of a series' first `n_rows` rows are in a block."""
         return min(self.block_rows, n_rows - block * self.block_rows)

@@ -38,7 +38,7 @@ class LoadedBlock:
         try:
             with files.plain_file(path) as file:
                 n_bytes = os.fstat(file.fileno()).st_size
-                if n_bytes > layout.n_tiles * layout.most_chunk_bytes + layout.index_bytes:
+                if n_bytes > layout.most_block_bytes:
                     raise DamageError(f"{path}, {layout.describe(block)}: {n_bytes:,} bytes are more than it can have")
                 self._data = file.read(n_bytes)
         except FileNotFoundError as error:

@@ -6,6 +6,7 @@ segment's. Then what follows the last record is that segment's, and no part of t
 
 import contextlib
 import os
+import re
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from .record import Entry, Gap, Record
 
 JOURNAL_FOLDER = "journal"
 NAME_DIGITS = 12
+_NAME = re.compile(rf"[0-9]{{{NAME_DIGITS}}}|[1-9][0-9]{{{NAME_DIGITS},15}}")
 _CHECKSUM_BYTES = 1 << 16  # stays in a core's cache
 
 
@@ -40,7 +42,7 @@ def segment_steps(folder: Path) -> list[int]:
             return []
         except NotADirectoryError as error:
             raise DamageError(f"{folder}: not a folder; restore it from a copy") from error
-    return sorted(int(n) for n in names if len(n) == NAME_DIGITS and n.isascii() and n.isdigit())
+    return sorted(int(n) for n in names if _NAME.fullmatch(n))
 
 
 def remove_segment(folder: Path, first_step: int) -> None:
@@ -199,4 +201,4 @@ class Segment:
 
     def _read(self, offset: int, size: int) -> bytes:
         with files.storage_errors("read", self.path):
-            return os.pread(self._file.fileno(), size, offset)
+            return files.read_at(self._file.fileno(), size, offset)

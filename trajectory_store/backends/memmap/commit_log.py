@@ -84,7 +84,9 @@ class CommitLog:
                 # No further than it reaches now: a header that comes while the bytes before it were already looked at
                 # would seem to follow a gap.
                 n_bytes = os.fstat(file.fileno()).st_size
-                self._scan(lambda offset, size: os.pread(file.fileno(), max(0, min(size, n_bytes - offset)), offset))
+                self._scan(
+                    lambda offset, size: files.read_at(file.fileno(), max(0, min(size, n_bytes - offset)), offset)
+                )
         except FileNotFoundError as error:
             raise DamageError(f"{self.path}: cannot be read: {error.strerror}") from error
 

@@ -27,6 +27,7 @@ from ...journal.tail import Tail, cut_tail, read_tail, scanned_segments
 from ...journal.writer import JournalWriter
 from ...spec import RunSpec
 from .. import manifest as manifests
+from ..growth import room_until
 from ..manifest import Manifest
 from ..recovery import Recovery
 from ..run_files import run_files
@@ -97,6 +98,7 @@ class ZarrSink(SinkContext):
         self._segment_step: int | None = None  # first step of the segment that frames go to
         try:
             self._manifest = manifests.load(folder)
+            self._room_until = room_until(self._manifest)
             self._journal = JournalWriter(folder / JOURNAL_FOLDER, sync_every_frame=durability == "power")
             self.recovery = self._recover()
         except BaseException:
@@ -128,6 +130,11 @@ class ZarrSink(SinkContext):
         self._check_open()
         self._cursor.check(step)
         frame = self.spec.frame(step, values)
+        if step >= self._room_until:
+            raise UsageError(
+                f"{self._folder}: the manifest has no room for the blocks from step {step} on; what is recorded stays:"
+                " close this run, and go on in a new one with fewer attrs or a larger block_steps"
+            )
         self._raise_sealing_error()
         self._make_room()
         if self._segment_step is None:
