@@ -4,7 +4,7 @@ import ast
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -240,20 +240,52 @@ def test_another_computation_has_another_hash(copied: Path, module: str, old: st
     assert before != code_hash(copied)
 
 
-def test_every_number_counts(copied: Path) -> None:
-    """Each number in the modules, changed alone, changes the form."""
-    n_numbers = 0
+def in_annotations(tree: ast.AST) -> set[ast.AST]:
+    """Every node of an annotation of a function or a variable."""
+    roots = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.arg | ast.AnnAssign)]
+    roots += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {node for root in roots if root is not None for node in ast.walk(root)}
+
+
+def changed(node: ast.AST) -> Iterator[None]:
+    """Change a number, an operator, an attribute, a keyword or a comparison in place, and change it back."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        node.value, number = node.value + 1, node.value
+        yield
+        node.value = number
+    elif isinstance(node, ast.BinOp | ast.AugAssign):
+        node.op, kept = ast.Pow(), node.op
+        yield
+        node.op = kept
+    elif isinstance(node, ast.Compare):
+        node.ops, kept_ops = [ast.NotIn() for _ in node.ops], node.ops
+        if type(kept_ops[0]) is not ast.NotIn:
+            yield
+        node.ops = kept_ops
+    elif isinstance(node, ast.Attribute):
+        node.attr += "_"
+        yield
+        node.attr = node.attr[:-1]
+    elif isinstance(node, ast.keyword) and node.arg is not None:
+        node.arg += "_"
+        yield
+        node.arg = node.arg[:-1]
+
+
+def test_every_change_of_what_is_computed_counts(copied: Path) -> None:
+    """Each number, operator, comparison, attribute and keyword in the modules, changed alone, changes the form."""
+    n_changes = 0
     for name in COMPUTING:
         source = (copied / f"{name}.py").read_text(encoding="utf-8")
         form = canonical(source)
         tree = ast.parse(source)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-                node.value, kept = node.value + 1, node.value
-                assert form != canonical(ast.unparse(tree))
-                node.value = kept
-                n_numbers += 1
-    assert n_numbers == 47
+        ignored = in_annotations(tree)
+        for node in (node for node in ast.walk(tree) if node not in ignored):
+            for _ in changed(node):
+                assert form != canonical(ast.unparse(tree)), ast.dump(node)
+                n_changes += 1
+        assert form == canonical(ast.unparse(tree))
+    assert n_changes > 400
 
 
 def resume_after(
