@@ -256,7 +256,7 @@ def test_wrong_use(run, monkeypatch):
     """An unknown form of bfloat16, and no xarray: one sentence each."""
     import sys
 
-    with pytest.raises(UsageError, match="bf16='float16' is unknown; choose from 'bits', 'float32'"):
+    with pytest.raises(UsageError, match="bf16 'float16' is unknown; choose from 'bits', 'float32'"):
         run.to_xarray(bf16="float16")
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(UsageError, match=r'install "trajectory-store\[analysis\]"'):
