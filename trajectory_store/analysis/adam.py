@@ -105,7 +105,7 @@ def adam_accounting(
 def books_of(
     recorded: Recorded, m: str = "m", v: str = "v", given: Mapping[str, float | None] | None = None
 ) -> "AdamBooks":
-    """The analysis behind `adam_accounting`, with the run's own hyperparameters where none are given."""
+    """The analysis behind `adam_accounting`, with the run's own hyperparameters for those not given."""
     wanted = {name: (given or {}).get(name) for name in conventions.HYPERPARAMETERS}
     return AdamBooks(m, v, **hyperparameters(recorded, wanted, "adam accounting"))
 

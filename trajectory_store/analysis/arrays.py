@@ -16,9 +16,9 @@ Recorded = Run | LazySeries | MemorySink | npt.NDArray[Any]
 
 
 def as_series(recorded: Recorded, name: str) -> LazySeries:
-    """The series `name` of whatever holds it; a lazy series or an array stands for itself.
+    """The series `name` of whatever holds it. A lazy series or an array is its own series.
 
-    Raises SeriesNotFoundError where there is none of that name, UsageError on anything else than `Recorded`.
+    Raises SeriesNotFoundError if there is none of that name, and UsageError on anything but a `Recorded`.
     """
     if isinstance(recorded, LazySeries):
         return recorded

@@ -210,7 +210,7 @@ class VelocityCosine:
 class _Successions:
     def __init__(self, extent: Extent) -> None:
         self._alignments = _Alignments(extent, first_row=2)
-        self._last: dict[int, tuple[int, npt.NDArray[np.float64]]] = {}  # first token of a slab → (next row, moves)
+        self._last: dict[int, tuple[int, npt.NDArray[np.float64]]] = {}  # first token of a tile → (next row, moves)
 
     def update(self, block: ScannedBlock, parts: Sequence[tuple[SlabPlace, _SlabCosines]]) -> None:
         del block

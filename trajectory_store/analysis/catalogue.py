@@ -1,4 +1,4 @@
-"""Every analysis by name, and its result as columns of one table a step or one a token: what a command line offers."""
+"""Every analysis by name, with its result as columns of a table by step or by token: what the command line offers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tokens as a cloud of points: where its centre is, how wide it is, and the way it went."""
+"""The tokens as a cloud of points: its centre, its width, and the centre's way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class Cloud:
 
     @property
     def turning(self) -> npt.NDArray[np.float64]:
-        """The cosine between the centre's successive steps, (n − 2,); NaN where it did not move."""
+        """The cosine between the centre's successive steps, shape (n − 2,); NaN if it did not move."""
         return cosine(np.diff(self.centroid, axis=0)[:-1], np.diff(self.centroid, axis=0)[1:])
 
     @property
@@ -83,7 +83,7 @@ def lengths(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The cosine of the angle between a and b along the last axis; NaN where one of them has no direction."""
+    """The cosine of the angle between a and b along the last axis; NaN if one of them has no direction."""
     product = lengths(a) * lengths(b)
     result = np.full(product.shape, np.nan)
     np.divide((a * b).sum(axis=-1), product, out=result, where=product != 0)
@@ -274,7 +274,7 @@ class _CloudSums:
     def _every_row(
         self, tile: int, parts: Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]], n: int
     ) -> npt.NDArray[np.float64]:
-        """A tile's sum in every row of the block: the latest one where nothing moved."""
+        """A tile's sum in every row of the block: the latest one, if nothing moved."""
         known = [sums for _, sums in parts]
         latest = np.zeros(n, dtype=np.intp)
         for index, row in enumerate(np.concatenate([rows for rows, _ in parts]) if parts else []):

@@ -65,7 +65,7 @@ class FreezeOnset:
 
 
 def last_step(slab: Slab, happens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The last step of the slab at which something happens to each token, −1 where it never does; (tokens,)."""
+    """The last step of the slab at which something happens to each token, shape (tokens,); −1 if it never does."""
     n_after = np.argmax(happens[::-1], axis=0)
     return np.where(happens.any(axis=0), slab.steps[len(happens) - 1 - n_after], -1)
 

@@ -176,8 +176,8 @@ def _holes(step: int, bits: npt.NDArray[Any], max_cells: int) -> BlackHoles:
 def _components(places: npt.NDArray[np.int32], max_cells: int) -> npt.NDArray[np.int64]:
     """A label for each place, shared by those that a chain of close pairs joins.
 
-    Sorted by the dim with most values, only places within `max_cells` along it can be close: pairs are tried from
-    the nearest in that order outwards, until none is within reach.
+    Places are sorted by the dim with most values. Only places within `max_cells` along it can be close. So pairs are
+    tried from the nearest in that order outwards, until none is within reach.
     """
     widest = int(np.argmax([len(np.unique(column)) for column in places.T]))
     order = np.argsort(places[:, widest], kind="stable")
@@ -198,7 +198,7 @@ def _components(places: npt.NDArray[np.int32], max_cells: int) -> npt.NDArray[np
 
 
 def _joined(label: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Labels after joining each pair (a, b): the smallest label of a component wins."""
+    """Labels after joining each pair (a, b). A component has the smallest label of its members."""
     while (different := label[a] != label[b]).any():
         a, b = a[different], b[different]
         smaller, larger = np.minimum(label[a], label[b]), np.maximum(label[a], label[b])

@@ -1,7 +1,7 @@
 """The lattice of bfloat16 values: its unit in the last place (ULP), and how far a value moved on it.
 
-Takes uint16 patterns or ml_dtypes bfloat16 arrays of any shape, before and after broadcast; raises UsageError on any
-other dtype, for a float32 value has 65,536 times finer neighbours. With b the pattern and E = (b >> 7) & 255:
+Takes uint16 patterns or ml_dtypes bfloat16 arrays of any shape; before and after are broadcast. Any other dtype raises
+UsageError, because a float32 value has 65,536 times finer neighbours. With b the pattern and E = (b >> 7) & 255:
 
     ulp(b)                       2^(max(E, 1) − 134)
     displacement(before, after)  ΔW′ = (after − before) / ulp(before), float32, signed
@@ -14,11 +14,12 @@ other dtype, for a float32 value has 65,536 times finer neighbours. With b the p
 | infinity             | NaN    | NaN                     | NaN                      | ±32,640                 |
 | NaN                  | NaN    | NaN                     | NaN                      | beyond ±32,640          |
 
-A displacement within a binade or to a higher one is an integer, to a lower one an integer or a fraction with half,
-quarter … cells. It is exact where the exponents differ by at most 16, else the float32 next to the exact value. It is
-finite whenever both ends are: a start at zero has the smallest ULP there is, and what exceeds float32 saturates at
-±3.4e38. `ordinal(after) − ordinal(before)` stays small through zero's neighbourhood and binade edges (0.498 → 0.502 is
-2 cells, ΔW′ says 3) but counts some 30,000 cells when a weight changes its sign.
+A displacement within a binade or to a higher one is an integer. To a lower one it is an integer or a fraction, in half,
+quarter … cells. It is exact if the exponents differ by at most 16, otherwise the float32 next to the exact value. It is
+finite whenever both ends are: a start at zero has the smallest ULP there is, and what exceeds float32 becomes ±3.4e38.
+
+`ordinal(after) − ordinal(before)` stays small through zero's neighbourhood and binade edges: from 0.498 to 0.502 it is
+2 cells, and ΔW′ says 3. But it counts some 30,000 cells when a weight changes its sign.
 """
 
 from typing import Any

@@ -37,7 +37,7 @@ class Likeness:
 
     @property
     def share(self) -> Values:
-        """Each singular value's share of the variance, σ² / Σσ²; NaN where all rows are the same."""
+        """Each singular value's share of the variance, σ² / Σσ²; NaN if all rows are the same."""
         squares = self.singular**2
         total = squares.sum()
         return squares / total if total > 0 else np.full(len(squares), np.nan)
@@ -98,6 +98,6 @@ def likeness(
 
 
 def _mean_cosine(unit: Values) -> float:
-    """Over all pairs of different rows: ‖Σu‖² counts each pair twice and each row once, with itself."""
+    """Over all pairs of different rows. ‖Σu‖² counts each pair twice, and each row once with itself."""
     n = len(unit)
     return float(((unit.sum(axis=0) ** 2).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")

@@ -93,8 +93,8 @@ def _read(series: LazySeries, rows: npt.NDArray[np.intp], tokens: npt.NDArray[np
 def project(points: Values, components: int = 2) -> tuple[Values, tuple[float, ...]]:
     """The first principal components of points (…, dim) about their mean, and their shares of the variance.
 
-    A component points the way the points went, from the first along the axis before the last to the last; where they
-    went nowhere its largest loading is positive: a picture that never flips. Components beyond dim are 0.
+    A component points the way that the points went, from the first to the last along the axis before the last. If they
+    went nowhere, its largest loading is positive. So a picture never flips. Components beyond dim are 0.
     """
     flat = points.reshape(-1, points.shape[-1])
     whole = np.isfinite(flat).all(axis=1)

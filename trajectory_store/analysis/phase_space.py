@@ -90,7 +90,7 @@ def phase_space(
 def updates_of(
     recorded: Recorded, m: str = "m", v: str = "v", learning_rate: float | None = None, epsilon: float | None = None
 ) -> "UpdatesInCells":
-    """The analysis behind `phase_space`, with the run's own hyperparameters where none are given."""
+    """The analysis behind `phase_space`, with the run's own hyperparameters for those not given."""
     given = {"learning_rate": learning_rate, "epsilon": epsilon}
     return UpdatesInCells(m, v, **hyperparameters(recorded, given, "phase space"))
 

@@ -1,9 +1,9 @@
 """One pass over a series in step order, for any number of analyses at once, on all cores.
 
 Every block is cut into tiles of tokens, and each tile into slabs of some rows that fit in a core's cache. An
-analysis looks at each slab on its own (`of_tile`, on any thread or machine) and then puts the parts together in a
-fixed order (`update`, one thread, blocks in step order, tiles in token order); so a result does not depend on how many
-threads there are, nor on the backend. The halo is one row: the last one of the tile's block before.
+analysis looks at each slab on its own (`of_tile`, on any thread or machine). Then it puts the parts together in a fixed
+order (`update`, on one thread, blocks in step order, tiles in token order). So a result depends neither on the number
+of threads nor on the backend. A slab also has the row before its first one, also if that row is in the block before.
 """
 
 import itertools
@@ -25,11 +25,11 @@ from .arrays import Recorded, as_series
 from .slab import Slab, SlabPlace
 
 BITS_DTYPES = ("bfloat16", "uint16")
-"""What the bits of a bfloat16 series are stored as: uint16 is how the notebooks' own files hold them."""
+"""How the bits of bfloat16 can be stored; the notebooks' own files hold them as uint16."""
 
 _N_AXES = 3
 _SLAB_ENTRIES = 1 << 18
-"""Entries of a slab: 512 kB of bits, so that what is computed from it stays in a core's cache."""
+"""Entries of a slab, 512 kB of bits, so that what is computed from them stays in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Accumulator(Protocol[R_co]):
 class Needs:
     """What an analysis asks of a run.
 
-    name: what it is called in messages. every_step: a row must be one step after the row before, as for everything
-    about moves. series: others that it looks at beside the scanned one. whole_block: its accumulator looks at whole
-    rows (`ScannedBlock.row`), so the block is kept in memory meanwhile.
+    name: what it is called in messages. every_step: each row must be one step after the row before, as all that is
+    about moves needs. series: other series that it looks at. whole_block: its accumulator looks at whole rows
+    (`ScannedBlock.row`), so the block is kept in memory until then.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Analysis(Protocol[R_co]):
 
 @dataclass(frozen=True)
 class _Job:
-    """One tile of one block; picklable wherever its series are."""
+    """One tile of one block. It can be pickled if its series can."""
 
     series: Mapping[str, LazySeries]
     start: int
@@ -153,7 +153,7 @@ class _Done:
 
 @dataclass(frozen=True)
 class ScannedBlock:
-    """Consecutive rows of the scanned series, all tokens, as an accumulator's `update` meets them."""
+    """Consecutive rows of the scanned series, all tokens: what an accumulator's `update` is given."""
 
     steps: npt.NDArray[np.int64]
     rows: slice
@@ -162,9 +162,9 @@ class ScannedBlock:
     _map: Callable[..., Iterator[Any]]
 
     def map(self, function: Callable[[Slab], Any]) -> Iterator[tuple[SlabPlace, Any]]:
-        """Ask about every slab once more, on all cores; (place, answer) in the order of `update`'s parts.
+        """Ask about every slab once more, on all cores. Yields (place, answer) in the order of `update`'s parts.
 
-        Reads the tiles again: they are in the reader's cache, or cost less than to keep two copies of each.
+        The tiles are read again. They are in the reader's cache, or else a second copy of each would cost more.
         """
         for answers in self._map(_ask, self._jobs, self._bits, itertools.repeat(function)):
             yield from answers

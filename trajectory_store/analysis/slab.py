@@ -1,7 +1,7 @@
-"""One piece of a scan: consecutive rows of some tokens, and what several analyses want to know about it.
+"""One piece of a scan: consecutive rows of some tokens, and what several analyses want to know about them.
 
-A row's *changes* are its entries whose bits differ from those of the row before. Most entries of a recording do not
-change at most steps, so everything here is computed from the changes alone, once for all analyses that share the pass.
+A row's *changes* are its entries whose bits differ from those of the row before. In most recordings most entries do not
+change at most steps. So everything here is computed from the changes alone, once for all analyses of the pass.
 """
 
 from dataclasses import dataclass, field
@@ -114,7 +114,7 @@ class Slab:
             changed = changed.view(np.uint64)
         if changed.shape[1] > _FEW_COLUMNS:
             return np.asarray(changed.any(axis=1)).reshape(n, k)
-        moved: npt.NDArray[np.bool_] = changed[:, 0] != 0  # numpy's any along so short an axis takes ten times as long
+        moved: npt.NDArray[np.bool_] = changed[:, 0] != 0  # ten times faster than numpy's any along a short axis
         for column in changed.T[1:]:
             moved |= column != 0
         return moved.reshape(n, k)
@@ -207,7 +207,7 @@ class Slab:
         return np.concatenate([first, flat.take(at[n_first:] - row_length)])
 
     def _meets_not_finite(self, entries: npt.NDArray[np.intp]) -> bool:
-        """Whether any entry of the slab is NaN or infinite: then it is so at the start, or becomes so in a change."""
+        """Whether any entry of the slab is NaN or infinite, either at its start or after a change."""
         start = self.before if self.before is not None else self.bits[0]
         return not (bf16.is_finite(start).all() and bf16.is_finite(self._flat.take(entries)).all())
 

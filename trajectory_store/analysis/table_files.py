@@ -35,7 +35,7 @@ def write_tables(path: Path, tables: Sequence[Table]) -> None:
 
 
 def csv_text(table: Table) -> str:
-    """A table as CSV with a head line; floats with as many digits as it takes to read them back."""
+    """A table as CSV with a head line. Floats have as many digits as it takes to read them back."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.columns)

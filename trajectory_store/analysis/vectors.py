@@ -154,7 +154,7 @@ def sky(vectors: npt.ArrayLike, rows: npt.ArrayLike) -> Sky:
 
 
 def angle(a: Values, b: Values) -> Values:
-    """Degrees between a and b along the last axis; NaN where one has no direction."""
+    """Degrees between a and b along the last axis; NaN if one has no direction."""
     result: Values = np.degrees(np.arccos(np.clip(cosine(a, b), -1, 1)))
     return result
 

@@ -11,14 +11,14 @@ Values = npt.NDArray[np.float64]
 MAX_COLUMNS = 600
 _MIN_COLUMNS = 50
 _MAX_CELLS = 1 << 24
-"""What the heat of all tokens may take while it is gathered: 64 MB of float32."""
+"""The most cells of heat while it is gathered: 64 MB of float32."""
 
 
 @dataclass(frozen=True)
 class StepBins:
-    """Bin b is the steps [edges[b], edges[b + 1]). Its edges are those of both axes' columns together.
+    """Bin b is the steps [edges[b], edges[b + 1]).
 
-    linear, log: the edges of equal columns on either axis, each a subset of `edges`.
+    edges: those of both axes' columns together. linear, log: the edges of equal columns on either axis.
     """
 
     edges: Steps
@@ -40,7 +40,8 @@ class StepBins:
 
 
 def bins_of(first: int, last: int, *, n_tokens: int = 1) -> StepBins:
-    """Bins for the steps first … last; fewer where there are so many tokens that a value of each would be too much."""
+    """Bins for the steps first … last. There are fewer if there are many tokens, because each bin has a value of
+    each."""
     n = int(np.clip(_MAX_CELLS // (2 * max(n_tokens, 1)), _MIN_COLUMNS, MAX_COLUMNS))
     linear = np.unique(np.rint(np.linspace(first, last + 1, n + 1)).astype(np.int64))
     start = max(first, 1)
@@ -60,7 +61,7 @@ class Binned:
 
 
 def binned(edges: Steps, steps: Steps, values: npt.NDArray[np.floating]) -> Binned:
-    """Summarise a curve of one value at each of increasing steps between edges; a bin that holds a NaN is NaN."""
+    """Summarise a curve, one value at each of some increasing steps, between edges. A bin that holds a NaN is NaN."""
     if not len(steps):
         nothing = np.empty(0)
         return Binned(nothing, nothing, nothing, nothing)

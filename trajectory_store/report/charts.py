@@ -13,7 +13,7 @@ _LABEL_GAP = 15
 
 @dataclass(frozen=True)
 class Curve:
-    """A line over steps with its name and its colour's class, and a band around it where there is one."""
+    """A line over steps with its name and its colour's class, and perhaps a band around it."""
 
     name: str
     steps: Values
@@ -34,7 +34,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     y_text: Callable[[float], str] = number,
 ) -> str:
-    """Lines over steps, each named where it ends; a value that is not finite is a gap."""
+    """Lines over steps, each named at its end. A value that is not finite is a gap."""
     arrays = [array for curve in curves for array in (curve.values, curve.low, curve.high) if array is not None]
     size = room_for([curve.name for curve in curves if curve.name], size)
     x = step_scale(*steps, *size.across, is_log=is_log)
@@ -61,7 +61,7 @@ def area_chart(
     is_log: bool,
     y_label: str,
 ) -> str:
-    """Shares (n, names) that sum to 1, stacked in their order from below; named where they are thickest."""
+    """Shares (n, names) that sum to 1, stacked in their order from below. Each is named at its thickest place."""
     size = room_for(names, size)
     x = step_scale(*domain, *size.across, is_log=is_log)
     frame = Frame(title, size, x, Scale(0, 1, size.height - size.bottom, size.top))
@@ -126,7 +126,7 @@ def _end_labels(frame: Frame, curves: Sequence[Curve]) -> None:
 
 
 def _area_names(frame: Frame, names: Sequence[str]) -> None:
-    """Beside the plot, in the order in which the areas lie on each other; above it where there is no room."""
+    """Names beside the plot, in the order in which the areas lie on each other; above it if there is no room."""
     if frame.size.is_narrow:
         legend(frame, [(name, f"area phase{index}") for index, name in enumerate(names)])
         return

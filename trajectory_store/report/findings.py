@@ -20,7 +20,7 @@ from .tokens import token_names
 from .worldlines import Worldlines, trace
 
 _LATE_SHARE = 0.01
-"""The last share of the run in which a freeze cannot be told from a pause."""
+"""A token that moved in this last share of the run may be pausing, not frozen."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .bins import Values
 
 @dataclass(frozen=True)
 class Size:
-    """A chart's size and margins in its own units, which are pixels where it is shown at full size."""
+    """A chart's size and margins in its own units, which are pixels if it is shown at full size."""
 
     width: int
     height: int
@@ -106,7 +106,7 @@ def step_scale(first: int, last: int, start: float, end: float, *, is_log: bool)
 
 
 def value_range(arrays: Sequence[Values], *, with_zero: bool = False) -> tuple[float, float]:
-    """The least and largest finite value, a little room added; (0, 1) where there is none."""
+    """The least and largest finite value, with a little room added; (0, 1) if there is none."""
     finite = [array[np.isfinite(array)] for array in arrays]
     together = np.concatenate([*finite, np.zeros(int(with_zero))])
     if not len(together):
@@ -222,7 +222,7 @@ def points(x: Values, y: Values) -> str:
 
 
 def spread(wanted: Sequence[float], gap: float, lo: float, hi: float) -> list[float]:
-    """Places near the wanted ones, in their order, at least `gap` apart and within lo … hi where there is room."""
+    """Places near the wanted ones, in their order, at least `gap` apart, and within lo … hi if there is room."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     places = [0.0] * len(wanted)
     at = lo - gap

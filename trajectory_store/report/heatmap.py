@@ -14,7 +14,7 @@ from .motion import HEAT_LIMIT
 WIDTH = 720
 MAX_ROWS = 600
 COLDEST = 0.01
-"""ULPs a step: what moved less on average is drawn like this. One smallest move (½ ULP) in 50 steps."""
+"""ULPs a step. Tokens that moved less on average have this one's colour. It is a smallest move (½ ULP) in 50 steps."""
 
 FROZEN = 0
 NOT_FINITE = 255
@@ -25,11 +25,11 @@ _NOT_FINITE_COLOUR = "#9aa3ad"
 
 @dataclass(frozen=True)
 class Picture:
-    """Palette indices (rows, columns) beside what they stand for.
+    """Palette indices (rows, columns), and the steps and tokens that they stand for.
 
-    Pixels are equal on the axis of steps, columns of steps are not: a pixel shows the column that its middle is in.
-    edges: the steps at which columns begin, and the end. tokens: the places in `order` at which rows begin, and the
-    end. order: tokens by freeze onset.
+    Pixels are equally wide on the axis of steps, but columns of steps are not: a pixel shows the column in which its
+    middle is. edges: the steps at which columns begin, and the end. tokens: the places in `order` at which rows begin,
+    and the end. order: tokens by freeze onset.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -101,7 +101,7 @@ def _colour_bar(frame: Frame, *, has_broken: bool) -> None:
         f'<stop offset="{index / (len(_ANCHORS) - 1):.3f}" stop-color="{colour}"/>'
         for index, colour in enumerate(_ANCHORS)
     )
-    # Unlike that of the same chart in another size or on the other axis: a hidden one's gradient paints nothing.
+    # Not the name in the same chart's other drawings: a gradient of a hidden drawing paints nothing.
     name = f"ramp{size.width}{'log' if frame.x.is_log else ''}"
     frame.add(f'<defs><linearGradient id="{name}">{stops}</linearGradient></defs>')
     frame.add(f'<rect x="{left}" y="{y}" width="44" height="10" fill="{_FROZEN_COLOUR}" class="swatch"/>')

@@ -1,7 +1,7 @@
-"""What the figures need of every token's moves, reduced while the pass goes on: never a value a step and token.
+"""What the figures need of every token's moves, reduced during the pass: never a value for each step and token.
 
-Beside the freeze onset and the cloud, which `analysis` has, one analysis gathers the heat of each token by bins of
-steps, the tokens in each phase by step, and the moves of each token.
+`analysis` has the freeze onset and the cloud. Beside them one analysis gathers the heat of each token by bins of steps,
+the tokens in each phase by step, and the moves of each token.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ from ..analysis.slab import Slab, SlabPlace, sums_by
 from .bins import StepBins
 
 HEAT_LIMIT = 1000.0
-"""ULPs at which a move's length counts for the heat: a weight near zero moves by millions, and would hide the rest."""
+"""The most ULPs of one move that count as heat. A weight near zero moves by millions, which would hide the rest."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """heat: (bins, tokens) float32, Σ min(‖ΔW′‖₂, 1000) over each bin's steps, NaN where an entry was not finite.
-    phases: (n, phases) int64, the tokens in each phase at every step that has a step before. moves: (tokens,) int64,
-    the steps at which each moved.
+    """What every token's moves add up to.
+
+    heat: (bins, tokens) float32, Σ min(‖ΔW′‖₂, 1000) over each bin's steps, NaN if an entry was not finite. phases:
+    (n, phases) int64, the tokens in each phase at every step that has a step before. moves: (tokens,) int64, at how
+    many steps each moved.
     """
 
     heat: npt.NDArray[np.float32]

@@ -42,7 +42,7 @@ DARK = {
 
 
 def page_style() -> str:
-    """The page's rules; dark where the reader's system is, never on paper."""
+    """The page's rules: dark if the reader's system is, but never on paper."""
     dark = f"@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
     return f":root{{color-scheme:light dark;{_variables(LIGHT)}}}{dark}{_text('chart.css')}{_text('page.css')}"
 

@@ -1,4 +1,4 @@
-"""What tokens are called: their ids, and their strings where the run or a tokenizer says them."""
+"""What tokens are called: their strings, if the run or a tokenizer says them."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _MAX_BYTES = 1 << 28
 
 
 def token_names(run: Run, series: str, ids: npt.NDArray[np.int64], tokenizer: Path | None) -> list[str] | None:
-    """The string of each row's token: the tokenizer's if one is given, else the run's own; None without either.
+    """The string of each row's token: the tokenizer's if one is given, else the run's own. None without either.
 
     Raises what `read_vocabulary` raises.
     """
@@ -31,8 +31,8 @@ def token_names(run: Run, series: str, ids: npt.NDArray[np.int64], tokenizer: Pa
 def read_vocabulary(path: Path, run: Run) -> dict[int, str]:
     """Token id → string of a `tokenizer.json`.
 
-    Raises RunNotFoundError where there is no such file, MalformedFileError where it is no tokenizer, and UsageError
-    where the run says it was trained with another: strings of the wrong tokens would look right.
+    Raises RunNotFoundError if there is no such file, MalformedFileError if it is no tokenizer, and UsageError if the
+    run says that it was trained with another one, because strings of the wrong tokens would look right.
     """
     text = _read(path)
     found = hashlib.sha256(text).hexdigest()
@@ -54,7 +54,7 @@ def visible(text: str) -> str:
 
 
 def shortened(text: str, most: int = 12) -> str:
-    """At most so many characters."""
+    """At most so many characters of a string."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
