@@ -1,7 +1,7 @@
 """numpy's basic indexing, with at most one list or mask, over an array that is read in pieces.
 
 Knows shapes, not data. A key is split into what to read, as indices along the first two axes, and into the key that
-numpy applies to what was read. So the result has numpy's shape in every case.
+numpy applies to what was read: the same key, counted from there. So the result has numpy's shape in every case.
 """
 
 import operator
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import SelectionError, StepNotRecordedError
+from .errors import FrameError, SelectionError, StepNotRecordedError
+from .values import as_numpy
 
 Indices = range | npt.NDArray[np.int64]
 """Non-negative indices along one axis, in the order asked for."""
@@ -22,10 +23,33 @@ N_READ_AXES = 2
 
 @dataclass(frozen=True)
 class Selection:
-    """What to read along the first axes, one `Indices` each; then: the numpy key to apply to what was read."""
+    """What to read along the first axes, one `Indices` each; then: the numpy key to apply to what was read.
+
+    row_place: where in `then` the index of axis 0 stands; None where there is none, so that all rows are taken.
+    """
 
     read: tuple[Indices, ...]
     then: tuple[Any, ...]
+    row_place: int | None
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether axis 0 stays an axis of the result."""
+        return self.row_place is None or not isinstance(self.then[self.row_place], int)
+
+    @property
+    def moves_a_list(self) -> bool:
+        """Whether numpy puts the axis of a list first: it does where an int stands apart from the list."""
+        if not any(isinstance(part, np.ndarray) for part in self.then):
+            return False
+        places = [i for i, part in enumerate(self.then) if isinstance(part, (int, np.ndarray))]
+        return places[-1] - places[0] >= len(places)
+
+    def of_rows(self, rows: Any) -> tuple[Any, ...]:
+        """`then` with another index of axis 0."""
+        if self.row_place is None:
+            return self.then
+        return (*self.then[: self.row_place], rows, *self.then[self.row_place + 1 :])
 
 
 FULL = slice(None)
@@ -34,37 +58,62 @@ FULL = slice(None)
 def select(key: Any, shape: tuple[int, ...]) -> Selection:
     """Split `key` for an array of `shape`.
 
-    Raises SelectionError on anything but ints, slices, an ellipsis and one list or mask, and StepNotRecordedError on an
-    index past the end of axis 0.
+    Raises SelectionError on anything else than ints, slices, ellipsis, None, booleans and one list or mask, and
+    StepNotRecordedError on an index past the end of axis 0.
     """
-    parts = _one_part_an_axis(key, shape)
-    read: list[Indices] = []
-    then: list[Any] = []
-    n_lists = 0
-    for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
-        indices, local = _along(part, size, axis)
-        n_lists += isinstance(indices, np.ndarray)
-        if axis < N_READ_AXES:
-            read.append(indices)
-            then.append(local)
-        else:  # the trailing axes are always read whole
-            then.append(indices if isinstance(indices, np.ndarray) else indices[0] if local == 0 else part)
-    if n_lists > 1:
-        raise SelectionError("at most one list or mask in an index; slice the result for the others")
-    return Selection(tuple(read), tuple(then))
-
-
-def _one_part_an_axis(key: Any, shape: tuple[int, ...]) -> list[Any]:
-    parts = list(key) if isinstance(key, tuple) else [key]
+    parts = [_plain(part) for part in (key if isinstance(key, tuple) else (key,))]
     n_ellipses = sum(part is Ellipsis for part in parts)
+    n_indexed = sum(not _makes_an_axis(part) for part in parts) - n_ellipses
     if n_ellipses > 1:
         raise SelectionError("an index can have one ellipsis (...)")
-    if n_ellipses == 0:
-        parts.append(Ellipsis)
-    if len(parts) - 1 > len(shape):
-        raise SelectionError(f"{len(parts) - 1} indices for an array of {len(shape)} axes")
-    at = next(i for i, part in enumerate(parts) if part is Ellipsis)
-    return parts[:at] + [FULL] * (len(shape) - len(parts) + 1) + parts[at + 1 :]
+    if n_indexed > len(shape):
+        raise SelectionError(f"{n_indexed} indices for an array of {len(shape)} axes")
+    if sum(isinstance(part, np.ndarray) for part in parts) > 1:
+        raise SelectionError("at most one list or mask in an index; slice the result for others: W[rows][:, tokens]")
+    read: list[Indices] = [range(size) for size in shape[:N_READ_AXES]]
+    then: list[Any] = []
+    row_place = None
+    axis = 0
+    for part in parts:
+        if part is Ellipsis:
+            axis += len(shape) - n_indexed
+        if part is Ellipsis or _makes_an_axis(part):
+            then.append(part)
+            continue
+        indices, local = _along(part, shape[axis], axis)
+        if axis == 0:
+            row_place = len(then)
+        if axis < N_READ_AXES:
+            read[axis] = indices
+            then.append(local)
+        else:  # the trailing axes are always read whole
+            then.append(part if isinstance(part, slice) else indices[local])
+        axis += 1
+    return Selection(tuple(read), tuple(then), row_place)
+
+
+def _makes_an_axis(part: Any) -> bool:
+    """numpy's None, and its booleans, which are masks of no axis: True makes an axis of one entry, False of none."""
+    return part is None or isinstance(part, bool)
+
+
+def _plain(part: Any) -> Any:
+    """A part of a key as None, an ellipsis, a bool, an int, a slice, or an array of ints or booleans of some axes."""
+    if part is None or part is Ellipsis or isinstance(part, (bool, slice, int)):
+        return part
+    if not hasattr(part, "ndim") and hasattr(part, "__index__"):
+        return operator.index(part)
+    try:
+        array = as_numpy(part)
+    except FrameError as error:
+        raise SelectionError(f"{part!r:.60} is no index: {error}") from error
+    if array.size == 0 and not isinstance(part, np.ndarray):
+        array = array.astype(np.intp)  # numpy's rule for an empty list
+    if array.dtype.kind not in "iub":
+        raise SelectionError(
+            f"{part!r:.60} is not an int, a slice, an ellipsis, None, a list of ints or a mask of booleans"
+        )
+    return array if array.ndim else array.item()
 
 
 def _along(part: Any, size: int, axis: int) -> tuple[Indices, Any]:
@@ -74,33 +123,25 @@ def _along(part: Any, size: int, axis: int) -> tuple[Indices, Any]:
             return range(*part.indices(size)), FULL
         except (TypeError, ValueError) as error:
             raise SelectionError(f"axis {axis}: {part}: {error}") from error
-    if isinstance(part, (list, tuple, np.ndarray)) and np.ndim(part) > 0:
-        indices = _listed(np.asarray(part), size, axis)
-        return indices, np.arange(len(indices))
-    if part is None or isinstance(part, (bool, np.bool_)):
-        raise SelectionError("an index is made of ints, slices, an ellipsis and one list or mask")
-    try:
-        index = operator.index(part)
-    except TypeError as error:
-        raise SelectionError(
-            f"axis {axis}: {part!r} is not an int, a slice, a list of ints or a mask of booleans"
-        ) from error
-    if not -size <= index < size:
-        raise _out_of_range(index, size, axis)
-    return range(index % size, index % size + 1), 0
+    if isinstance(part, np.ndarray):
+        indices = _listed(part, size, axis)
+        flat = indices.reshape(-1)
+        return flat, np.arange(flat.size).reshape(indices.shape)
+    if not -size <= part < size:
+        raise _out_of_range(part, size, axis)
+    return range(part % size, part % size + 1), 0
 
 
 def _listed(part: npt.NDArray[Any], size: int, axis: int) -> npt.NDArray[np.int64]:
-    if part.ndim != 1:
-        raise SelectionError(f"axis {axis}: a list or mask has one dimension, found {part.ndim}")
+    """The non-negative indices that a list of ints, of any axes, or a mask stands for."""
     if part.dtype == bool:
+        if part.ndim != 1:
+            raise SelectionError(
+                f"axis {axis}: a mask has one axis, found {part.ndim}; mask what is read: series[...][mask]"
+            )
         if len(part) != size:
             raise SelectionError(f"axis {axis}: a mask of {len(part)} entries for an axis of {size}")
         return np.flatnonzero(part)
-    if len(part) == 0:
-        return np.empty(0, dtype=np.int64)
-    if part.dtype.kind not in "iu":
-        raise SelectionError(f"axis {axis}: a list of {part.dtype} where ints or booleans are expected")
     wrong = part[(part < -size) | (part >= size)]
     if len(wrong):
         raise _out_of_range(int(wrong[0]), size, axis)

@@ -57,7 +57,7 @@ def as_numpy(value: Any) -> Array:
         if torch is not None and isinstance(value, torch.Tensor):
             return _of_tensor(value, torch)
         array = _of_list(value) if isinstance(value, (list, tuple)) else _of_array_like(value)
-    if array.dtype == object:
+    if array.dtype == object and array.size:
         raise FrameError(
             f"a value of type {type(value).__name__} is not an array of numbers; pass np.asarray(value, dtype=…)"
         )

@@ -66,7 +66,20 @@ def test_a_step_that_is_not_recorded_is_an_error(runs: dict[str, ts.Run], backen
 
 @pytest.mark.parametrize(
     "key",
-    [None, 1.5, "a", True, (0, 0, 0, 0), ([0], [1]), [True], [[0]], (..., ...), (0, 7), slice(None, None, 0), [0.5]],
+    [
+        1.5,
+        "a",
+        (0, 0, 0, 0),
+        ([0], [1]),
+        [True],
+        [[0], [1, 2]],
+        (..., ...),
+        (0, 7),
+        slice(None, None, 0),
+        [0.5],
+        {0},
+        [None],
+    ],
 )
 def test_other_indices_are_refused(runs: dict[str, ts.Run], backend: str, key: Any) -> None:
     """With an error of ours that says why."""

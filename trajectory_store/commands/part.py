@@ -53,7 +53,7 @@ class Part:
             whole: npt.NDArray[Any] = np.asarray(array[self._key]).view(self.dtype)
             return whole[start:stop] if self.has_rows else whole[np.newaxis]
         rows = self.run.source.read(self.name, self._rows[start:stop], self._tokens)
-        return np.ascontiguousarray(rows.view(self.dtype)[(slice(None), *self._then[1:])])
+        return np.ascontiguousarray(rows.view(self.dtype)[self._then])
 
     def pieces(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """(number of the first row, rows) of everything in order, some megabytes at a time."""
@@ -75,12 +75,14 @@ def part_of(run: Run, name: str, key: Any, *, bits: bool) -> Part:
     series = run[name]
     selection = select(key, series.shape)
     rows, tokens = selection.read[0], selection.read[1] if series.ndim > 1 else None
-    has_rows = not isinstance(selection.then[0], int)
+    has_rows = selection.has_rows
+    if has_rows and selection.moves_a_list:
+        raise SelectionError("with an int apart from a list numpy puts the list's axis first; write 3:4 instead of 3")
     flat = np.arange(math.prod(series.spec.shape)).reshape(1, *series.spec.shape)
     if tokens is not None:
         flat = flat[:, np.asarray(tokens, dtype=np.int64)]
     # A row's own index moves the axis of a list in numpy, and so the order of the labels.
-    places = flat[(slice(None) if has_rows else 0, *selection.then[1:])]
+    places = flat[selection.of_rows(slice(None) if has_rows else 0)]
     shape = (len(rows), *places.shape[1:]) if has_rows else places.shape
     return Part(
         run=run,
@@ -93,7 +95,7 @@ def part_of(run: Run, name: str, key: Any, *, bits: bool) -> Part:
         _key=key,
         _rows=rows,
         _tokens=tokens,
-        _then=selection.then,
+        _then=selection.of_rows(slice(None)),
     )
 
 

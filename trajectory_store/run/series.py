@@ -1,6 +1,6 @@
 """One series of a run as an array that is read where it is indexed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,23 +8,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.source import Source
-from ..errors import StepNotRecordedError, UsageError
+from ..errors import SelectionError, StepNotRecordedError, UsageError
 from ..selection import N_READ_AXES, Indices, select
+from ..sizes import format_bytes
 from ..spec import Series
+from .numpy_functions import applied, reduced, replaced, whole
 
 if TYPE_CHECKING:
     import torch
-
-from ..sizes import format_bytes
 
 
 class LazySeries:
     """One series of a run as an array that is read where it is indexed.
 
-    Axis 0 is rows: row r is the r-th step of `steps`, which is step r itself for a series recorded at every step.
-    Indexing is numpy's basic indexing with at most one list or mask. It returns copies in the logical dtype, or in the
-    storage dtype from `bits`. It raises StepNotRecordedError past the last recorded step, and DamageError, which names
-    file and step, on bytes that fail their checksum. Thread-safe.
+    Axis 0 is rows: row r is the r-th step of `steps`, which is step r itself for a series recorded at every step. An
+    index is numpy's, with at most one list or mask, and gives a copy of what it takes, in the logical dtype or, from
+    `bits`, as patterns. All that numpy makes an array of is a list: a range, a torch tensor, a pandas Index.
+
+    numpy's functions take a series as an array, and one of bfloat16 or float16 as float32, exactly: numpy itself adds
+    such arrays up in 16 bits, where sums stop growing. `mean`, `sum`, `std`, `var`, `min` and `max`, and numpy's
+    functions of these names, read it block by block. What an index gives is a plain array: widen it, as in
+    ``W[5000].astype("float32").sum()``, before you add it up.
+
+    Thread-safe but while the run is refreshed or closed.
 
     Parameters
     ----------
@@ -34,6 +40,15 @@ class LazySeries:
         The series' name.
     dtype : dtype, optional
         The dtype of what is returned; the logical dtype by default.
+
+    Raises
+    ------
+    SelectionError
+        An index is none of numpy's, or has several lists.
+    StepNotRecordedError
+        An index is past the last recorded step.
+    DamageError
+        Bytes that are read fail their checksum; the message names file and step.
     """
 
     def __init__(self, source: Source, name: str, dtype: np.dtype[Any] | None = None) -> None:
@@ -105,11 +120,27 @@ class LazySeries:
                 f"{self._source.path}: {len(selection.read[0]):,} rows of series {self.name!r} at once do not fit in"
                 " memory; take fewer, or go through blocks()"
             ) from error
-        return patterns.view(self.dtype)[selection.then]
+        try:
+            return patterns.view(self.dtype)[selection.then]
+        except (IndexError, ValueError) as error:  # such as a list beside False, or more axes than numpy has
+            raise SelectionError(f"an index that numpy refuses: {error}") from error
+
+    def __getitems__(self, rows: Sequence[int]) -> "list[torch.Tensor]":
+        """Some rows as tensors, read at once: a batch, as torch's DataLoader asks for it."""
+        return list(self.to_torch(list(rows)))
 
     def __iter__(self) -> Iterator[Any]:
         for _, block in self.blocks():
             yield from block
+
+    def __reversed__(self) -> Iterator[Any]:
+        starts = range(0, len(self), self.block_rows)
+        for start in reversed(starts):
+            yield from self[start : start + self.block_rows][::-1]
+
+    def __contains__(self, value: Any) -> bool:
+        """Whether any element equals the value, as for an array of numpy's."""
+        return any(bool((block == value).any()) for _, block in self.blocks())
 
     def at_step(self, step: int) -> npt.NDArray[Any]:
         """Return the row of a step, which is not that of a position if the series is not recorded at every step.
@@ -142,7 +173,7 @@ class LazySeries:
         Parameters
         ----------
         start, stop : int
-            The rows [start, stop); all by default.
+            The rows [start, stop), as in a slice; all by default.
         max_rows : int, optional
             Rows that are given at once, at most; a whole block by default.
 
@@ -153,8 +184,7 @@ class LazySeries:
         rows : ndarray
             Those rows.
         """
-        n = self.shape[0]
-        stop = n if stop is None else min(stop, n)
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
         size = self.block_rows if max_rows is None else max(1, min(max_rows, self.block_rows))
         while start < stop:
             edge = min(stop, (start // size + 1) * size)
@@ -181,6 +211,137 @@ class LazySeries:
         is_bfloat16 = self.dtype == self.spec.logical_dtype and self.spec.dtype == "bfloat16"
         return as_tensor((self.bits if is_bfloat16 else self)[key], is_bfloat16=is_bfloat16)
 
+    def mean(self, axis: Any = None, dtype: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
+        """Average over some axes, block by block.
+
+        Parameters
+        ----------
+        axis : int or tuple of int, optional
+            The axes to average over; all unless given.
+        dtype : dtype, optional
+            Of the result. Unless given it is float32, or float64 for float64, ints and booleans. The sum is in float64.
+        out : ndarray, optional
+            Where to put the result.
+        keepdims : bool
+            Whether the axes stay, with one entry.
+
+        Returns
+        -------
+        ndarray or scalar
+            As `numpy.mean` of the array.
+        """
+        return reduced("mean", self, axis, dtype, out, keepdims=keepdims)
+
+    def sum(self, axis: Any = None, dtype: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
+        """Add up over some axes, block by block.
+
+        Parameters
+        ----------
+        axis : int or tuple of int, optional
+            The axes to add up over; all unless given.
+        dtype : dtype, optional
+            Of the result. Unless given it is float32 for floats, float64 for float64, and 64 bits wide for ints and
+            booleans. Floats are added up in float64.
+        out : ndarray, optional
+            Where to put the result.
+        keepdims : bool
+            Whether the axes stay, with one entry.
+
+        Returns
+        -------
+        ndarray or scalar
+            As `numpy.sum` of the array.
+        """
+        return reduced("sum", self, axis, dtype, out, keepdims=keepdims)
+
+    def std(
+        self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, *, keepdims: bool = False
+    ) -> Any:
+        """Find the standard deviation over some axes, block by block, in float64.
+
+        Parameters
+        ----------
+        axis : int or tuple of int, optional
+            The axes to go over; all unless given.
+        dtype : dtype, optional
+            Of the result; as for `mean` unless given.
+        out : ndarray, optional
+            Where to put the result.
+        ddof : float
+            What the number of values is lessened by in the divisor.
+        keepdims : bool
+            Whether the axes stay, with one entry.
+
+        Returns
+        -------
+        ndarray or scalar
+            As `numpy.std` of the array.
+        """
+        return reduced("std", self, axis, dtype, out, keepdims=keepdims, ddof=ddof)
+
+    def var(
+        self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, *, keepdims: bool = False
+    ) -> Any:
+        """Find the variance over some axes, block by block, in float64.
+
+        Parameters
+        ----------
+        axis : int or tuple of int, optional
+            The axes to go over; all unless given.
+        dtype : dtype, optional
+            Of the result; as for `mean` unless given.
+        out : ndarray, optional
+            Where to put the result.
+        ddof : float
+            What the number of values is lessened by in the divisor.
+        keepdims : bool
+            Whether the axes stay, with one entry.
+
+        Returns
+        -------
+        ndarray or scalar
+            As `numpy.var` of the array.
+        """
+        return reduced("var", self, axis, dtype, out, keepdims=keepdims, ddof=ddof)
+
+    def min(self, axis: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
+        """Find the smallest value over some axes, block by block; NaN where there is one.
+
+        Parameters
+        ----------
+        axis : int or tuple of int, optional
+            The axes to go over; all unless given.
+        out : ndarray, optional
+            Where to put the result.
+        keepdims : bool
+            Whether the axes stay, with one entry.
+
+        Returns
+        -------
+        ndarray or scalar
+            As `numpy.min` of the array; float32 for bfloat16 and float16.
+        """
+        return reduced("min", self, axis, None, out, keepdims=keepdims)
+
+    def max(self, axis: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
+        """Find the largest value over some axes, block by block; NaN where there is one.
+
+        Parameters
+        ----------
+        axis : int or tuple of int, optional
+            The axes to go over; all unless given.
+        out : ndarray, optional
+            Where to put the result.
+        keepdims : bool
+            Whether the axes stay, with one entry.
+
+        Returns
+        -------
+        ndarray or scalar
+            As `numpy.max` of the array; float32 for bfloat16 and float16.
+        """
+        return reduced("max", self, axis, None, out, keepdims=keepdims)
+
     def cells(self) -> tuple[str, str, str, str, str]:
         """Describe the series as people read it; reads nothing of it.
 
@@ -203,8 +364,23 @@ class LazySeries:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("a lazy series cannot become an array without a copy")
-        array: npt.NDArray[Any] = self[...]
-        return array if dtype is None else array.astype(dtype)
+        wanted = self.dtype if dtype is None else np.dtype(dtype)
+        if wanted == self.dtype or not wanted.itemsize:  # as long as its longest text
+            rows: npt.NDArray[Any] = self[...]
+            return rows.astype(wanted, copy=False)
+        array = np.empty(self.shape, dtype=wanted)
+        at = 0
+        for _, block in self.blocks():
+            array[at : at + len(block)] = block
+            at += len(block)
+        return array
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        del types  # whatever they are, they meet arrays
+        return applied(function, args, kwargs, LazySeries)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return getattr(ufunc, method)(*replaced(inputs, LazySeries, whole), **kwargs)
 
     def __repr__(self) -> str:
         name, shape, dtype, size, _ = self.cells()

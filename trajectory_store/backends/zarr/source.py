@@ -4,6 +4,7 @@ Writes nothing, and locks nothing but the segments it has open, so that they are
 is being written: a refresh reads the manifest, then the journal, and starts over where a seal came between the two.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -237,6 +238,10 @@ def _decoding_threads() -> "tuple[ThreadPoolExecutor, int]":
 
     n_threads = max(1, usable_cores() - 1)
     return ThreadPoolExecutor(n_threads, thread_name_prefix="trajectory-decode"), n_threads
+
+
+# A forked child, such as a data loader's worker, has the pool but none of its threads.
+os.register_at_fork(after_in_child=_decoding_threads.cache_clear)
 
 
 def _split(
