@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files
+from . import files, place
 from .backends import manifest as manifests
+from .backends.claim import rank_hint
 from .backends.finding import Finding
 from .backends.manifest import Manifest
 from .backends.memmap.check import MemmapCheck
@@ -23,6 +24,7 @@ from .backends.writer_lock import WriterLock
 from .backends.zarr.check import ZarrCheck
 from .errors import DamageError
 from .files import folder_bytes
+from .folders import remove_filling
 from .journal.segment import JOURNAL_FOLDER
 from .journal.tail import cut_tail, read_tail, scanned_segments
 from .progress import Meter, Progress
@@ -62,7 +64,7 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     >>> list(ts.check("mine"))
     []
     """
-    where = Path(path)
+    where = place.local(path)
     meter = Meter(folder_bytes(where), progress)
     is_live = WriterLock.is_held(where)
     try:
@@ -128,9 +130,11 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     DamageError
         A step that was synced is damaged. Nothing is cut, because what is damaged may still be restored.
     """
-    where = Path(path)
-    manifest = manifests.load(where)
-    with _locked(where):
+    where = place.local(path)
+    manifests.load(where)  # or a file `lock` would be made where there is no run
+    with rank_hint(), _locked(where):
+        manifest = manifests.load(where)
+        remove_filling(where)
         recovery = (_cut_journal if manifest.backend == "zarr" else _cut_commits)(where, manifest)
         removed = tuple(files.remove_unfinished(run_files(where, manifests.load(where))))
     return Repair(recovery, removed, tuple(check(where)))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import bf16, files, safetensors_format
+from . import bf16, files, place, safetensors_format
 from .backends.memmap.source import MemmapSource
 from .blocks.layout import BLOCK_BYTES
 from .errors import RunExistsError, SeriesNotFoundError, StepNotRecordedError, UsageError
@@ -81,7 +81,7 @@ def export_safetensors(
     The file appears whole and synced, or not at all: its space is reserved first, and it is renamed into its place. Its
     mode respects the umask. Memory is bounded by a block of the run.
     """
-    target = Path(path)
+    target = place.to_write(path)
     check_word("dtype", dtype, DeclaredAs)
     with opened(run) as source:
         check_target(target, source.path, overwrite=overwrite)
@@ -96,7 +96,7 @@ def export_safetensors(
         header, tensors = safetensors_format.layout(declared)
         n_bytes = len(header) + sum(tensor.n_bytes for tensor in tensors.values())
         meter = Meter(n_bytes, progress)
-        with files.write_in_place_atomically(target, n_bytes) as descriptor:
+        with files.write_in_place_atomically(target, n_bytes, replace=overwrite) as descriptor:
             offset = files.write_all(descriptor, [header], 0)
             meter.add(offset)
             for name in tensors:

@@ -15,19 +15,23 @@ import shutil
 import stat
 import sys
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import StorageError, TrajectoryError
+from .errors import RunExistsError, StorageError, TrajectoryError
 
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
+MOST_NAME_BYTES = 255
+"""How long a name can be on Linux's file systems, and on macOS's."""
 _REMEDIES = {
     errno.ENOSPC: "make room and resume",
     errno.EDQUOT: "raise the quota or make room, and resume",
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
     errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENAMETOOLONG: "give it a shorter name",
     errno.EMFILE: "close some, or raise `ulimit -n`",
     errno.ENFILE: "other programs have them; close some and try again",
     errno.ENOMEM: "free some memory and try again",
@@ -153,6 +157,19 @@ class Disk:
         """Replace `target` by `source` in one step."""
         source.rename(target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, which must not exist."""
+        target.hardlink_to(source)
+
+    def copy_attributes(self, folder: Path, target: Path) -> None:
+        """Give a folder the owner, mode, access list and other attributes of another, as far as this user may."""
+        status = folder.stat()
+        with contextlib.suppress(PermissionError):
+            os.chown(target, -1, status.st_gid)
+        with contextlib.suppress(PermissionError):
+            os.chown(target, status.st_uid, -1)
+        shutil.copystat(folder, target)
+
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut a file, or extend it with zeros, to `size` bytes."""
         os.ftruncate(descriptor, size)
@@ -244,12 +261,13 @@ class _SequentialWriter:
 
 
 @contextlib.contextmanager
-def write_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+def write_atomically(path: Path, *, sync: bool = True, replace: bool = True) -> Iterator[IO[bytes]]:
     """A binary file to write; `path` appears, or is replaced, whole and synced, when the block ends without an error.
 
-    The file's mode respects the umask. On an error nothing is left behind and an existing `path` is untouched.
+    The file's mode respects the umask. On an error nothing is left behind and an existing `path` is untouched: without
+    `replace` it is a RunExistsError that somebody made one meanwhile.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = beside(path, "partial")
     with storage_errors("write", path):
         descriptor = disk.create(partial)
         try:
@@ -259,13 +277,34 @@ def write_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
                     disk.sync(descriptor)
             finally:
                 os.close(descriptor)
-            disk.rename(partial, path)
+            if replace:
+                disk.rename(partial, path)
+            else:
+                _rename_to_new(partial, path)
         except BaseException:  # Ctrl-C too leaves nothing behind
             with contextlib.suppress(OSError):
                 disk.unlink(partial)
             raise
         if sync:  # without it the old name may come back after power loss
             disk.sync_folder(path.parent)
+
+
+def _rename_to_new(partial: Path, path: Path) -> None:
+    """Rename a file to a name that nothing has; a rename alone would replace what somebody made there meanwhile."""
+    try:
+        disk.link(partial, path)
+    except FileExistsError as error:
+        raise RunExistsError(f"{path}: somebody else has made something there meanwhile") from error
+    except OSError as error:
+        if error.errno not in _NO_LINKS or path.exists():
+            raise
+        disk.rename(partial, path)
+    else:
+        disk.unlink(partial)
+
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+"""What file systems without hard links say, and some network file systems."""
 
 
 def partial_of(path: Path) -> Path | None:
@@ -308,9 +347,9 @@ def _listed(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def write_in_place_atomically(path: Path, n_bytes: int) -> Iterator[int]:
+def write_in_place_atomically(path: Path, n_bytes: int, *, replace: bool = True) -> Iterator[int]:
     """The descriptor of a file of `n_bytes` zeros, its space reserved; it becomes `path` as in `write_atomically`."""
-    with write_atomically(path) as file:
+    with write_atomically(path, replace=replace) as file:
         descriptor: int = file.fileno()
         disk.allocate(descriptor, n_bytes)
         yield descriptor
@@ -338,20 +377,31 @@ def make_folders(path: Path, *, sync: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def build_folder(
+    path: Path, *, overwrite: bool = False, may_remove: Callable[[Path], bool] = lambda _folder: True
+) -> Iterator[Path]:
     """A sibling folder to fill; it becomes `path` when the block ends without an error, and is removed otherwise.
 
-    With `overwrite` what was at `path` is moved aside first, moved back on an error, and removed last. Only a crash
-    between the two renames leaves nothing at `path`; what was there is then beside it, whole, and `moved_aside` finds
-    it.
+    With `overwrite` what was at `path` is moved aside first, moved back on an error, and removed last; so is what
+    earlier overwrites that were killed have moved aside, if `may_remove` says so of it. The new folder has the owner,
+    mode and attributes of the old one. Only a crash between the two renames leaves nothing at `path`; what was there is
+    then beside it, whole, and `moved_aside` finds it. RunExistsError if somebody else made something at `path`
+    meanwhile, StorageError if a file system is mounted there.
     """
     with storage_errors("create", path):
         make_folders(path.parent)
         mark = uuid.uuid4().hex[:8]
-        partial = path.with_name(f".{path.name}.{mark}.partial")
-        aside = path.with_name(f".{path.name}.{mark}.replaced") if overwrite and path.exists() else None
+        partial = beside(path, "partial", mark)
+        aside = beside(path, "replaced", mark) if overwrite and path.exists() else None
+        if aside is not None and path.is_mount():
+            raise StorageError(
+                f"{path}: a file system is mounted there, so what it holds cannot be replaced in one step; remove that"
+                " first, or choose a folder below it"
+            )
         disk.make_folder(partial)
         try:
+            if aside is not None:
+                disk.copy_attributes(path, partial)
             yield partial
             disk.sync_folder(partial)  # without it: a folder in which names are missing
             _put_in_place(partial, path, aside)
@@ -360,15 +410,30 @@ def build_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 disk.remove_tree(partial)
             raise
         for replaced in moved_aside(path) if overwrite else ():  # also by an overwrite that was killed
-            disk.rename(replaced, partial)  # so that what is called `.replaced` is whole
-            disk.remove_tree(partial)
+            if replaced == aside or may_remove(replaced):
+                disk.rename(replaced, partial)  # so that what is called `.replaced` is whole
+                disk.remove_tree(partial)
 
 
 def moved_aside(path: Path) -> list[Path]:
     """The folders that were at `path`, as `.NAME.XXXXXXXX.replaced` beside it, before overwrites that were killed."""
-    replaced = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.replaced")
+    replaced = re.compile(rf"\.{re.escape(_shortened(path.name))}\.[0-9a-f]{{8}}\.replaced")
     named = (other for other in _listed(path.parent) if replaced.fullmatch(other.name))
     return sorted(other for other in named if other.is_dir() and not other.is_symlink())
+
+
+def beside(path: Path, ending: str, mark: str | None = None) -> Path:
+    """A new hidden name beside a path, of something that is to become it or was it."""
+    return path.with_name(f".{_shortened(path.name)}.{mark or uuid.uuid4().hex[:8]}.{ending}")
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for what `_beside` adds; of two long ones that begin alike the ends differ."""
+    encoded = os.fsencode(name)
+    room = MOST_NAME_BYTES - len("..12345678.replaced")
+    if len(encoded) <= room:
+        return name
+    return f"{encoded[: room - 9].decode(errors='ignore')}~{zlib.crc32(encoded):08x}"
 
 
 def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
@@ -376,17 +441,28 @@ def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
     if aside is not None:
         disk.rename(path, aside)
     try:
-        disk.rename(partial, path)
+        try:
+            disk.rename(partial, path)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            left = f"; what it was to replace is {aside.name} beside it" if aside is not None else ""
+            raise RunExistsError(f"{path}: somebody else has made something there meanwhile{left}") from error
         try:
             disk.sync_folder(path.parent)  # without it: what is written into the folder from now on has no name
         except BaseException:
             disk.rename(path, partial)
             raise
+    except RunExistsError:
+        raise
     except BaseException:
         if aside is not None:
             with storage_errors(f"move {aside} back", path):
                 disk.rename(aside, path)
         raise
+
+
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 def folder_bytes(folder: Path) -> int:

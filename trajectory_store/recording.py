@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import files
+from . import place
 from .backends import manifest as manifests
+from .backends.claim import claim, rank_hint
 from .backends.growth import check_growth
 from .backends.manifest import Manifest, checked_attrs
 from .backends.memmap import sink as memmap_sink
 from .backends.memmap.sink import MemmapSink
 from .backends.recovery import Recovery
-from .backends.run_files import other_files, run_files
 from .backends.sink import Sink, SinkContext, StepCursor
 from .backends.writer_lock import WriterLock
 from .backends.zarr import sink as zarr_sink
@@ -23,7 +23,8 @@ from .backends.zarr.sink import ZarrSink
 from .blocks.layout import block_steps_for
 from .blocks.static_array import StaticArray, checked_static
 from .codec.tile_codecs import check_codec_name
-from .errors import ReplayMismatchError, RunExistsError, StepNotRecordedError, TrajectoryError, UsageError
+from .errors import ReplayMismatchError, StepNotRecordedError, UsageError
+from .folders import remove_filling
 from .run import Run, open_run
 from .spec import RunSpec, Series, check_new_names, dtype_name
 from .words import Backend, Codec, Durability, check_word
@@ -103,7 +104,7 @@ def create(
     ...     run["W"][3, 0]
     array([3., 3., 3.], dtype=float32)
     """
-    where = Path(path)
+    where = place.to_write(path)
     spec = RunSpec(dict(series), steps)
     check_word("backend", backend, Backend)
     check_word("durability", durability, Durability)
@@ -122,10 +123,16 @@ def create(
             manifests.check_tile(manifest.layout(name))
     declared = {name: StaticArray(array.shape, dtype_name(array.dtype), 0) for name, array in arrays.items()}
     check_growth(where, replace(manifest, static=declared, blocks=dict.fromkeys(spec.series, ())))
-    check_free(where, overwrite=overwrite)
-    with files.build_folder(where, overwrite=overwrite) as folder:
-        (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)
-    return _open_sink(where, backend, durability)
+    lock: WriterLock | None = None
+    try:
+        with claim(where, overwrite=overwrite) as folder:
+            (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)
+            lock = WriterLock(folder)  # before it is in its place, where others may take it
+        return _open_sink(where, lock, durability)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
 
 
 def resume(
@@ -168,9 +175,17 @@ def resume(
     ...     sink.next_step
     1
     """
-    where = Path(path)
+    where = place.local(path)
     check_word("durability", durability, Durability)
-    sink = _open_sink(where, manifests.load(where).backend, durability)
+    manifests.load(where)  # or a file `lock` would be made where there is no run
+    with rank_hint():
+        lock = WriterLock(where)
+    try:
+        remove_filling(where)
+        sink = _open_sink(where, lock, durability)
+    except BaseException:
+        lock.release()
+        raise
     if from_step is None:
         return sink
     first = sink.spec.next_due(from_step + 1)
@@ -238,41 +253,7 @@ class ReplaySink(SinkContext):
         self._sink.close()
 
 
-def _open_sink(path: Path, backend: str, durability: str) -> StoredSink:
-    return ZarrSink(path, durability=durability) if backend == "zarr" else MemmapSink(path, durability=durability)
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise RunExistsError unless a run may begin at `path`: nothing, an empty folder, or a run to overwrite."""
-    if not overwrite and (moved := manifests.aside(path)):
-        raise RunExistsError(f"{path}: {moved}, or pass overwrite=True to do without it")
-    if not path.exists() and not path.is_symlink():
-        return
-    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-        return
-    if not overwrite:
-        raise RunExistsError(f"{path}: already exists; resume it, choose another path, or pass overwrite=True")
-    if path.is_symlink():
-        raise RunExistsError(f"{path}: is a link, so it will not be overwritten; give the path that it leads to")
-    if not manifests.is_there(path):
-        raise RunExistsError(f"{path}: exists and is not a run, so it will not be overwritten; choose another path")
-    if WriterLock.is_held(path):
-        raise RunExistsError(f"{path}: is being written by another process; choose another path")
-    _require_nothing_else(path)
-
-
-def _require_nothing_else(path: Path) -> None:
-    """Raise RunExistsError if the folder of a run, all of which an overwrite removes, holds a file that is not its."""
-    try:
-        written = run_files(path, manifests.load(path))
-    except TrajectoryError as error:
-        raise RunExistsError(
-            f"{error}; nothing else says which files are the run's, so {path} will not be overwritten; remove it"
-            " yourself, or choose another path"
-        ) from error
-    others = set(other_files(path, written)) - set(files.unfinished(written))
-    if others:
-        raise RunExistsError(
-            f"{path}: holds {min(others).relative_to(path)}, which is no part of a run, so it will not be overwritten;"
-            " move that elsewhere, or choose another path"
-        )
+def _open_sink(path: Path, lock: WriterLock, durability: Durability) -> StoredSink:
+    """The sink of the run at a path that is locked, so that it is the run that it was."""
+    sink = ZarrSink if manifests.load(path).backend == "zarr" else MemmapSink
+    return sink(path, durability=durability, lock=lock)

@@ -83,7 +83,13 @@ class Tape(Disk):
 
     def rename(self, source: Path, target: Path) -> None:
         super().rename(source, target)
+        if source.name == "lock":  # its bytes mean nothing
+            return
         self.calls.append(Call("rename", self._relative(source), target=self._relative(target)))
+
+    def link(self, source: Path, target: Path) -> None:
+        super().link(source, target)
+        self.calls.append(Call("link", self._relative(source), target=self._relative(target)))
 
     def truncate(self, descriptor: int, size: int) -> None:
         super().truncate(descriptor, size)
@@ -109,12 +115,15 @@ class _File:
     waiting: list[Call] = field(default_factory=list)
 
 
-@dataclass
+_Entry = tuple[str, "_File | _Folder | None", str]
+"""(name, what it leads to now or None, the name that goes with it or "")."""
+
+
+@dataclass(eq=False)
 class _Folder:
     now: "dict[str, _File | _Folder]" = field(default_factory=dict)
     stored: "dict[str, _File | _Folder]" = field(default_factory=dict)
-    waiting: "list[tuple[str, _File | _Folder | None, str]]" = field(default_factory=list)
-    """(name, what it leads to now or None, the name that goes with it or "")."""
+    waiting: "list[_Entry]" = field(default_factory=list)
 
 
 class FileSystem:
@@ -123,6 +132,7 @@ class FileSystem:
     def __init__(self) -> None:
         self._root = _Folder()
         self._files: dict[int, _File] = {}
+        self._moves: list[tuple[_Folder, _Entry, _Folder, _Entry]] = []  # from folder to folder: two entries, one move
 
     @staticmethod
     def of(root: Path, numbers: dict[Path, int]) -> "FileSystem":
@@ -149,15 +159,24 @@ class FileSystem:
             file.stored, file.waiting = bytearray(file.now), []
         elif call.kind == "sync_folder":
             folder = self._folder(call.path)
+            self._store_moves(folder)
             folder.stored, folder.waiting = dict(folder.now), []
         else:
             folder, name = self._parent(call.path)
             if call.kind == "rename":
                 node = folder.now.pop(name)
                 new_folder, new_name = self._parent(call.target)
-                assert new_folder is folder
-                folder.now[new_name] = node
-                folder.waiting.append((new_name, node, name))
+                new_folder.now[new_name] = node
+                if new_folder is folder:
+                    folder.waiting.append((new_name, node, name))
+                else:  # one name or the other, here too
+                    new_folder.waiting.append((new_name, node, ""))
+                    folder.waiting.append((name, None, ""))
+                    self._moves.append((new_folder, new_folder.waiting[-1], folder, folder.waiting[-1]))
+            elif call.kind == "link":
+                new_folder, new_name = self._parent(call.target)
+                new_folder.now[new_name] = folder.now[name]
+                new_folder.waiting.append((new_name, folder.now[name], ""))
             elif call.kind == "unlink":
                 del folder.now[name]
                 folder.waiting.append((name, None, ""))
@@ -183,10 +202,13 @@ class FileSystem:
     def torn(self, chance: random.Random, sector: int = SECTOR) -> Left:
         """What the disk may hold: of what was not synced each sector, and each name, got there or did not."""
 
+        is_lost = {id(entry): lost for *move, lost in self._chances(chance) for entry in move}
+
         def entries(folder: _Folder) -> "dict[str, _File | _Folder]":
             kept = dict(folder.stored)
-            for name, node, old_name in folder.waiting:
-                if chance.random() < 0.5:
+            for entry in folder.waiting:
+                name, node, old_name = entry
+                if is_lost[id(entry)] if id(entry) in is_lost else chance.random() < 0.5:
                     continue
                 kept.pop(old_name, None)
                 kept.pop(name, None)
@@ -203,6 +225,19 @@ class FileSystem:
             return bytes(data)
 
         return _left(self._root, entries, content)
+
+    def _chances(self, chance: random.Random) -> "list[tuple[_Entry, _Entry, bool]]":
+        return [(new, old, chance.random() < 0.5) for _, new, _, old in self._moves]
+
+    def _store_moves(self, synced: _Folder) -> None:
+        """What was moved into or out of a folder is stored with it, in the other folder too."""
+        for new_folder, new, folder, old in self._moves:
+            if synced in (new_folder, folder):
+                new_folder.stored[new[0]] = new[1]  # type: ignore[assignment]
+                folder.stored.pop(old[0], None)
+                new_folder.waiting = [entry for entry in new_folder.waiting if entry is not new]
+                folder.waiting = [entry for entry in folder.waiting if entry is not old]
+        self._moves = [move for move in self._moves if synced not in (move[0], move[2])]
 
     def _folder(self, path: str) -> _Folder:
         folder = self._root
@@ -312,6 +347,10 @@ class FailingDisk(Disk):
     def rename(self, source: Path, target: Path) -> None:
         self._call()
         super().rename(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        self._call()
+        super().link(source, target)
 
     def truncate(self, descriptor: int, size: int) -> None:
         self._call()

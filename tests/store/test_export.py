@@ -268,7 +268,7 @@ def test_data_is_synced_before_it_has_a_name(tmp_path: Path, swap_disk: Any) -> 
 
     class Watched(files.Disk):
         def __getattribute__(self, name: str) -> Any:
-            if name in ("write", "sync", "sync_folder", "rename", "allocate") and calls[-1:] != [name]:
+            if name in ("write", "sync", "sync_folder", "link", "allocate") and calls[-1:] != [name]:
                 calls.append(name)
             return super().__getattribute__(name)
 
@@ -277,7 +277,7 @@ def test_data_is_synced_before_it_has_a_name(tmp_path: Path, swap_disk: Any) -> 
 
     ts.export_safetensors(run, tmp_path / "out")
 
-    assert calls == ["allocate", "write", "sync", "rename", "sync_folder"]
+    assert calls == ["allocate", "write", "sync", "link", "sync_folder"]
 
 
 def test_damaged_bytes_never_leave_unnoticed(tmp_path: Path, backend: str) -> None:

@@ -137,19 +137,6 @@ def test_a_neighbours_file_is_not_overwritten(
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_a_link_to_a_run_is_not_overwritten(backend: str, tmp_path: Path) -> None:
-    """Nor a link to an empty folder begun in: the new run would not be where the link leads."""
-    contracts.record(tmp_path / "run", backend)
-    (tmp_path / "empty").mkdir()
-    for name in ("run", "empty"):
-        (tmp_path / "link").symlink_to(tmp_path / name)
-        with pytest.raises(RunExistsError, match="link: is a link, so it will not be overwritten"):
-            ts.create(tmp_path / "link", SERIES, steps=STEPS, backend=backend, overwrite=True)
-        (tmp_path / "link").unlink()
-    contracts.check_run(tmp_path / "run")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
-
-
 def n_calls(work: Callable[[], Any], swap_disk: Swap) -> int:
     """How many durable calls some work makes."""
     disk = FailingDisk(10**9)

@@ -18,6 +18,7 @@ from ..checksum import crc32c
 from ..codec.tile_codecs import check_codec_name
 from ..errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
 from ..spec import MAX_STEPS, RunSpec, check_name
+from .writer_lock import WriterLock
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -156,6 +157,8 @@ def aside(run_folder: Path) -> str:
     """Where the run is that an overwrite, killed halfway, moved out of a folder that is gone; "" where none did."""
     with files.storage_errors("open", run_folder):
         moved = [] if run_folder.exists() else files.moved_aside(run_folder)
+    if any(WriterLock.is_held(path) for path in moved):
+        return "another process is replacing this run at this moment; try again"
     names = " or ".join(path.name for path in moved)
     return f"an overwrite was interrupted and left the run as {names} beside it; rename that back" if moved else ""
 

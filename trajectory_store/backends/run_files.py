@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import files
+from ..folders import filling
 from ..journal import spare
 from ..journal.segment import JOURNAL_FOLDER, segment_path, segment_steps
 from . import manifest as manifests
@@ -16,7 +17,7 @@ from .zarr.metadata import zarr_metadata
 
 def run_files(folder: Path, manifest: Manifest) -> set[Path]:
     """Every file that a run has, or has once a seal that was begun is done."""
-    of_both = {folder / manifests.FILE_NAME, folder / writer_lock.FILE_NAME}
+    of_both = {folder / manifests.FILE_NAME, folder / writer_lock.FILE_NAME, *filling(folder)}
     if manifest.backend == "memmap":
         return of_both | {folder / FRAMES, folder / COMMITS}
     return of_both | _zarr_files(folder, manifest)

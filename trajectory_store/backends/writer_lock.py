@@ -1,20 +1,117 @@
 """At most one writer a run, and how others see that there is one."""
 
 import contextlib
+import errno
 import fcntl
+import gc
 import os
+import sys
 import time
 import weakref
 from pathlib import Path
 
-from ..errors import RunLockedError
+from ..errors import RunLockedError, StorageError, UsageError
 from ..files import storage_error, storage_errors
+from ..ownership import NotCopied, after_fork
 
 FILE_NAME = "lock"
+_NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
+
+
+class WriterLock(NotCopied):
+    """At most one writer a folder, held by the kernel: a killed process leaves no stale lock.
+
+    The file `lock` names its holder for the message only; the lock itself is flock(2)'s. It ends with `release`, with
+    this object, or with the process. It stays held where the folder is renamed. A forked child does not have it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = os.getpid()
+        self._made_at = _users_line()
+        path = folder / FILE_NAME
+        with storage_errors("lock", path):
+            descriptor = _locked(path)
+        self._finalizer = weakref.finalize(self, os.close, descriptor)
+        self._finalizer.atexit = False  # the kernel does it, after every thread of ours has ended
+        with contextlib.suppress(OSError):  # on a full disk the holder goes without a name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        _locks[_identity(descriptor)] = self
+
+    @staticmethod
+    def is_held(folder: Path) -> bool:
+        """Whether some process, perhaps this one, writes this run now."""
+        return _holder(folder / FILE_NAME) is not None
+
+    @staticmethod
+    def require_free(folder: Path) -> None:
+        """Raise RunLockedError if some process, perhaps this one, writes this run now; takes no lock."""
+        if (holder := _holder(folder / FILE_NAME)) is not None:
+            raise RunLockedError(f"{folder}: {holder}")
+
+    def require_process(self) -> None:
+        """Raise UsageError in a forked child: what this lock stands for belongs to the process that took it."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"{self._folder}: this sink belongs to process {self._process}, which goes on writing the run, and this"
+                f" is process {os.getpid()}, forked from it; only read here, with ts.open"
+            )
+
+    def release(self) -> None:
+        """Let another writer in; harmless when called twice."""
+        self._finalizer()
+
+    @property
+    def made_at(self) -> str:
+        """The user's line of code that took the lock."""
+        return self._made_at
+
+
+_locks: "weakref.WeakValueDictionary[tuple[int, int], WriterLock]" = weakref.WeakValueDictionary()
+"""The locks of this process, by their files."""
+
+
+def _release_inherited() -> None:
+    """A forked worker, of a data loader say, would keep its parent's lock after the parent's death."""
+    for lock in list(_locks.values()):
+        lock.release()
+    _locks.clear()
+
+
+after_fork(_release_inherited)
+
+
+def _locked(path: Path) -> int:
+    """The descriptor of the lock's file, locked, once it is known that the name still leads to it.
+
+    A run that is replaced takes its lock's file along: who waited for that one would hold the lock of a run that is
+    gone.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        try:
+            try:
+                _lock_exclusively(descriptor)
+            except BlockingIOError as error:
+                raise RunLockedError(f"{path.parent}: {_who(descriptor)}") from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                raise StorageError(
+                    f"{path.parent}: this file system has no locks (flock: {error.strerror}), so nothing would keep two"
+                    " writers apart; record on another one, a local disk for example, and copy the run here"
+                ) from error
+            if _leads_to(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _lock_exclusively(descriptor: int) -> None:
-    """Try for a moment: `WriterLock.is_held` holds the lock too, for microseconds."""
+    """Try for a moment: others who look whether it is held hold it too, for microseconds."""
     for attempt in range(5):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -22,66 +119,73 @@ def _lock_exclusively(descriptor: int) -> None:
         except BlockingIOError:
             if attempt == 4:
                 raise
+            if attempt == 0:
+                _collect_own(descriptor)
             time.sleep(0.02)
 
 
-class WriterLock:
-    """At most one writer a folder, held by the kernel: a killed process leaves no stale lock.
-
-    The file `lock` names its holder for the message only; the lock itself is flock(2)'s and ends with the process.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        path = folder / FILE_NAME
-        with storage_errors("lock", path):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+def _holder(path: Path) -> str | None:
+    """Who holds the lock of that file, in words; None if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:  # nobody can tell
+        raise storage_error("open", path, error) from error
+    try:
+        for is_last in (False, True):
             try:
-                _lock_exclusively(self._descriptor)
-            except BlockingIOError as error:
-                holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
-                self.release()
-                raise RunLockedError(
-                    f"{folder}: another process writes this run ({holder or 'unknown'}); wait for it or stop it"
-                ) from error
-            except BaseException:
-                self.release()
-                raise
-            with contextlib.suppress(OSError):  # on a full disk the holder goes without a name
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-        _locks.add(self)
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            except BlockingIOError:
+                if is_last or not _collect_own(descriptor):
+                    return _who(descriptor)
+            except OSError:  # a file system without locks: nobody can write the run
+                return None
+    finally:
+        os.close(descriptor)
+    return None
 
-    @staticmethod
-    def is_held(folder: Path) -> bool:
-        """Whether some process writes this run now."""
-        try:
-            descriptor = os.open(folder / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:  # nobody can tell
-            raise storage_error("open", folder / FILE_NAME, error) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
+
+def _collect_own(descriptor: int) -> bool:
+    """Collect sinks of this process that were dropped in a circle, of an error and its traceback say.
+
+    Returns whether it is this process that has the lock.
+    """
+    is_own = _identity(descriptor) in _locks
+    if is_own:
+        gc.collect()
+    return is_own
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
         return False
-
-    def release(self) -> None:
-        """Let another writer in; harmless when called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+    return os.path.samestat(there, os.fstat(descriptor))
 
 
-_locks: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+def _who(descriptor: int) -> str:
+    own = _locks.get(_identity(descriptor))
+    if own is not None:
+        return (
+            f"this very process writes this run, because the sink made at {own.made_at} is not closed; close it, or"
+            " delete what still refers to it (after an error its traceback may)"
+        )
+    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+    return f"another process writes this run ({holder}); wait for it, or stop it"
 
 
-def _release_inherited() -> None:
-    """A forked worker, of a data loader say, would keep its parent's lock after the parent's death."""
-    for lock in _locks:
-        lock.release()
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
-os.register_at_fork(after_in_child=_release_inherited)
+def _users_line() -> str:
+    """The innermost line that is not of this package: where a user asked for what needs a lock."""
+    frame = sys._getframe(1)
+    package = (__package__ or "").split(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (package, "contextlib"):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

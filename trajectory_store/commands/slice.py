@@ -34,6 +34,7 @@ def command(
     written exactly: as float32 to .npy, and as BF16 to .safetensors.
     """
     from ..export import check_target
+    from ..place import to_write
     from ..run import open_run
     from . import part_files
     from .index_text import parse_index
@@ -48,7 +49,7 @@ def command(
             check_target(out, source.path, overwrite=overwrite)
         part = part_of(source, series, key, bits=bits)
         if out is not None:
-            part_files.write(part, out)
+            part_files.write(part, to_write(out))
             terminal.echo(f"Wrote {out}: {_title(part)}")
         elif as_json:
             terminal.echo_json_pieces(part_files.json_chunks(part))

@@ -18,9 +18,18 @@ from typing import Any
 
 import click
 
+from ..place import named
 from ..plain_text import printable
 
-PATH = click.Path(path_type=Path)
+
+class _LocalPath(click.Path):
+    """A path of this machine as it was typed, "~" replaced; a URL is one of our errors."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return named(super().convert(value, param, ctx))
+
+
+PATH = _LocalPath()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

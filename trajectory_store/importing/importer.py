@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from .. import files
+from .. import place
+from ..backends.claim import check_free, claim
 from ..errors import UsageError
 from ..options import takes
 from ..progress import Progress
-from ..recording import check_free, create
+from ..recording import create
 from ..spec import check_new_names
 from ..words import Backend, Codec
 from . import file_kind
@@ -140,7 +141,7 @@ def import_safetensors(file: StrPath, run_path: StrPath, **options: Unpack[Impor
     its row r is step r. If the largest array has one row more than `loss`, arrays of that length are series too. All
     others are static arrays, unless `first_step` names them.
     """
-    return _import(lambda: ForeignSafetensors(Path(file)), Path(run_path), **options)
+    return _import(lambda: ForeignSafetensors(place.local(file)), place.to_write(run_path), **options)
 
 
 @takes(ImportOptions)
@@ -172,7 +173,7 @@ def import_hdf5(file: StrPath, run_path: StrPath, **options: Unpack[ImportOption
     BusyError
         Another program has the file open for writing.
     """
-    return _import(lambda: ForeignHdf5(Path(file)), Path(run_path), **options)
+    return _import(lambda: ForeignHdf5(place.local(file)), place.to_write(run_path), **options)
 
 
 @takes(ImportOptions)
@@ -203,7 +204,7 @@ def import_numpy(
         As `import_safetensors`.
     """
     check_new_names([name] if name is not None else [])
-    return _import(lambda: ForeignNumpy(Path(file), name), Path(run_path), **options)
+    return _import(lambda: ForeignNumpy(place.local(file), name), place.to_write(run_path), **options)
 
 
 @takes(ImportOptions)
@@ -238,7 +239,7 @@ def import_torch(
         other errors are raised too.
     """
     check_new_names([name] if name is not None else [])
-    return _import(lambda: ForeignTorch(Path(file), name), Path(run_path), **options)
+    return _import(lambda: ForeignTorch(place.local(file), name), place.to_write(run_path), **options)
 
 
 @takes(ImportOptions)
@@ -268,7 +269,7 @@ def import_file(
     UsageError
         The file is of another kind; or as the import of its kind, whose other errors are raised too.
     """
-    path = Path(file)
+    path = place.local(file)
     kind = file_kind.kind_of(path)
     if kind == file_kind.NUMPY:
         return import_numpy(path, run_path, name=name, **options)
@@ -313,7 +314,7 @@ def _import_readable(
     static = plan.read_static()
     about = {"imported_from": foreign.path.name, **plan.attrs(), **(attrs or {})}
     with (
-        files.build_folder(run_path, overwrite=overwrite) as folder,
+        claim(run_path, overwrite=overwrite) as folder,
         create(
             folder,
             plan.series(),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..errors import RunExistsError
 from ..files import make_folders, put
+from ..place import to_write
 from ..words import FigureForm
 from .drawing import renderer
 from .figures import svg_files
@@ -63,8 +64,9 @@ def write_page(found: Findings, path: Path) -> int:
     """
     # A string from elsewhere may hold half of a surrogate pair, which UTF-8 cannot.
     text = page(found).encode("utf-8", errors="replace")
-    make_folders(path.parent, sync=False)
-    put(path, text, sync=False)
+    target = to_write(path)
+    make_folders(target.parent, sync=False)
+    put(target, text, sync=False)
     return len(text)
 
 
@@ -93,8 +95,9 @@ def write_figures(found: Findings, folder: Path, *, form: FigureForm = "svg") ->
         The disk refuses.
     """
     render = renderer(form)
-    make_folders(folder, sync=False)
+    target = to_write(folder)
+    make_folders(target, sync=False)
     files = {f"{Path(name).stem}.{form}": text for name, text in svg_files(found).items()}
     for name, text in files.items():
-        put(folder / name, render(text), sync=False)
+        put(target / name, render(text), sync=False)
     return list(files)

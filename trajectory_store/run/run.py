@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
+from .. import files, place
 from ..backends import manifest as manifests
 from ..backends.memmap.source import MemmapSource
 from ..backends.safetensors.source import SafetensorsSource
@@ -48,7 +48,7 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
     FormatVersionError
         A newer version of this package wrote it.
     """
-    where = Path(path)
+    where = place.local(path)
     with files.storage_errors("open", where):
         is_file = where.is_file()
     if is_file:

@@ -73,7 +73,7 @@ def _write_rows(
 class MemmapSink(SinkContext):
     """Writes one run in place. One thread appends, flushes and closes."""
 
-    def __init__(self, folder: Path, *, durability: str = "process") -> None:
+    def __init__(self, folder: Path, *, durability: str = "process", lock: WriterLock | None = None) -> None:
         self._folder = folder
         self._sync_every_frame = durability == "power"
         self._sync = durability != "none"
@@ -83,7 +83,7 @@ class MemmapSink(SinkContext):
         self._must_rewrite_rows = self._must_rewrite_log = False
         self._last_step = self._synced_step = -1
         self._tensors: dict[str, Tensor] = {}
-        self._lock = WriterLock(folder)
+        self._lock = lock or WriterLock(folder)
         try:
             self._manifest = manifests.load(folder)
             self._cursor = StepCursor(self.spec, None)

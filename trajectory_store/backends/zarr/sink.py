@@ -84,13 +84,20 @@ class ZarrSink(SinkContext):
     what it could not seal stays in the journal and is tried again at the call after.
     """
 
-    def __init__(self, folder: Path, *, durability: str = "process", executor: "Executor | None" = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durability: str = "process",
+        executor: "Executor | None" = None,
+        lock: WriterLock | None = None,
+    ) -> None:
         from concurrent.futures import ThreadPoolExecutor  # whoever only reads need not wait for it
 
         self._folder = folder
         self._sync = durability != "none"
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="trajectory-seal")
-        self._lock = WriterLock(folder)
+        self._lock = lock or WriterLock(folder)
         self._is_closed = False
         self._waited_s = 0.0
         self._sealing: Future[None] | None = None

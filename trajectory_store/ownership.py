@@ -1,0 +1,74 @@
+"""What belongs to one process: open files and locks are never copied, and a forked child begins with its own.
+
+A child has only the thread that forked. A lock that another thread held then is never given back there, and what that
+thread was changing stays half changed.
+"""
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NoReturn, Protocol
+
+from .errors import UsageError
+
+LATE_IMPORT = threading.RLock()
+"""Held by whoever imports a module in the middle of its work: no process forks meanwhile, since the child would wait
+for the rest of the import for ever."""
+
+os.register_at_fork(before=LATE_IMPORT.acquire, after_in_parent=LATE_IMPORT.release, after_in_child=LATE_IMPORT.release)
+
+
+class NotCopied:
+    """The base of what owns open files: pickling, `copy.copy` and `copy.deepcopy` raise UsageError.
+
+    A copy would have the numbers of files that are others in another process, and close them twice in this one.
+    """
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise UsageError(
+            f"a {type(self).__name__} cannot be pickled or copied, because it owns open files of process {os.getpid()};"
+            " use it where it was made, and send the run's path to other processes"
+        )
+
+
+class Renewed(Protocol):
+    """What has locks, or data that they protect."""
+
+    def renew(self) -> None:
+        """Begin anew in a forked child: locks that nobody holds, and nothing that may be half changed."""
+
+
+def renew_in_children(thing: Renewed) -> None:
+    """Have `thing.renew` called in every child that is forked as long as `thing` is there."""
+    _renewed.add(thing)
+
+
+def after_fork(function: Callable[[], None]) -> None:
+    """Have a module's function called in every child that is forked."""
+    os.register_at_fork(after_in_child=function)
+
+
+_renewed: "weakref.WeakSet[Renewed]" = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    if sys.version_info < (3, 12):
+        _renew_cached_properties()
+    for thing in list(_renewed):
+        thing.renew()
+
+
+def _renew_cached_properties() -> None:
+    """Until Python 3.11 a `cached_property` has one lock for all its instances."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == __package__:
+            for kind in [value for value in vars(module).values() if isinstance(value, type)]:
+                for value in vars(kind).values():
+                    if isinstance(value, cached_property):
+                        value.lock = threading.RLock()  # type: ignore[attr-defined]
+
+
+after_fork(_renew_all)
