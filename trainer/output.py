@@ -41,9 +41,9 @@ class Options:
         Whether to go on with the run that is there.
     overwrite : bool, optional
         Whether to replace it.
-    backend : str, optional
+    backend : {"zarr", "memmap"}, optional
         How it is recorded: "zarr" or "memmap".
-    durability : str, optional
+    durability : {"process", "power", "none"}, optional
         What a recorded step survives: "process", "power" or "none".
     export : bool, optional
         Whether to write the notebook's safetensors file at the end.

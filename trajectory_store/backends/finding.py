@@ -30,7 +30,7 @@ class Finding:
 
     Parameters
     ----------
-    kind : str
+    kind : {"manifest", "metadata", "static", "block", "journal", "commits", "row", "torn", "unknown"}
         What is wrong: a key of `KINDS`. Only "torn" can be repaired, and "unknown" harms nothing.
     path : Path
         The file or folder in which it was found.
