@@ -164,7 +164,7 @@ def leftovers(options: Options) -> list[Path]:
     Parameters
     ----------
     options : Options
-        Whose output folder, which must exist.
+        Whose output folder; it may be missing.
 
     Returns
     -------
@@ -177,8 +177,8 @@ def leftovers(options: Options) -> list[Path]:
 
 def _entries(out: Path, checkpoints_folder: Path) -> list[Path]:
     """What is in the output folder and in its folder of checkpoints."""
-    inner = list(checkpoints_folder.iterdir()) if checkpoints_folder.is_dir() else []
-    return [*(path for path in out.iterdir() if path != checkpoints_folder or not path.is_dir()), *inner]
+    outer, inner = (list(folder.iterdir()) if folder.is_dir() else [] for folder in (out, checkpoints_folder))
+    return [*(path for path in outer if path != checkpoints_folder or not path.is_dir()), *inner]
 
 
 def _is_leftover(path: Path, options: Options) -> bool:
