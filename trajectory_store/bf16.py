@@ -21,7 +21,7 @@ def to_float32(bits: Bits) -> npt.NDArray[np.float32]:
 
 
 def from_float32(values: npt.NDArray[np.float32]) -> tuple[Bits, npt.NDArray[np.bool_]]:
-    """The nearest pattern of each value, ties to even, and which of them `to_float32` would not give back."""
+    """The nearest pattern of each value, ties to even, and for which values `to_float32` would not give it back."""
     patterns = values.view(np.uint32)
     bits = (patterns >> np.uint32(16)).astype(np.uint16)
     is_inexact = patterns & np.uint32(0xFFFF) != 0
@@ -36,7 +36,7 @@ _EXPONENT_BITS = 8
 _MANTISSA_BITS = 7
 _ALL_EXPONENTS = np.arange(1 << _EXPONENT_BITS)
 _NOT_FINITE_EXPONENT = _ALL_EXPONENTS[-1]
-# Of every exponent, subnormals sharing the smallest normal one's; both signs, so that bits >> 7 indexes them.
+# One for every exponent; subnormals share that of the smallest normal one. Both signs, so that bits >> 7 is the index.
 _ULP_EXPONENTS = np.tile(np.maximum(_ALL_EXPONENTS, 1) - 134, 2)
 _IS_FINITE_EXPONENT = np.tile(_ALL_EXPONENTS != _NOT_FINITE_EXPONENT, 2)
 _ULPS = np.where(_IS_FINITE_EXPONENT, np.ldexp(1.0, _ULP_EXPONENTS), np.nan)
@@ -56,14 +56,15 @@ def is_finite(bits: Bits) -> npt.NDArray[np.bool_]:
 
 
 def to_float64(bits: Bits) -> npt.NDArray[np.float64]:
-    """The finite values as float64, exactly; NaN for NaN and the infinities."""
+    """The finite values as float64, exactly. NaN and the infinities become NaN."""
     return _FINITE_VALUES.take(bits)
 
 
 def ulp(bits: Bits) -> npt.NDArray[np.float32]:
-    """The distance between neighbours of the binade each value is in: 2^(max(E, 1) − 134), E its exponent bits.
+    """The distance between neighbours in the binade of each value: 2^(max(E, 1) − 134), with E its exponent bits.
 
-    Of zeros and subnormals 2^−133, the smallest subnormal; of NaN and the infinities NaN. Exact in float32.
+    For zeros and subnormals it is 2^−133, the smallest subnormal; for NaN and the infinities it is NaN. Exact in
+    float32.
     """
     return _ULPS.take(bits >> _MANTISSA_BITS).astype(np.float32)
 
@@ -96,22 +97,22 @@ def displacement(before: Bits, after: Bits) -> npt.NDArray[np.float32]:
         largest = max(int(before_magnitude.max()), int(after_magnitude.max()))
         if smallest >= _SMALLEST_PLAIN and largest < min(smallest + _PLAIN_RANGE, _LARGEST_PLAIN):
             return _plain_displacement(before, after, before_magnitude)
-    # float64 rounds before float32 does only where the smaller end is far below float32's half unit: never at a tie.
+    # float64 rounds first only if the smaller end is far below float32's half unit, and so never at a tie.
     cells = to_float64(after) - to_float64(before)
     cells *= _INVERSE_ULPS.take(before >> _MANTISSA_BITS)
     np.clip(cells, -_MAX_FLOAT32, _MAX_FLOAT32, out=cells)
-    cells += 0.0  # −0 where a zero changed its sign
+    cells += 0.0  # −0, if a zero changed its sign, becomes 0
     return cells.astype(np.float32)
 
 
 _MAGNITUDE_MASK = np.uint16(0x7FFF)
 _SMALLEST_PLAIN = 7 << _MANTISSA_BITS  # 1 / ulp is below float32's limit from this exponent on
 _LARGEST_PLAIN = 254 << _MANTISSA_BITS  # no difference overflows below this one
-_PLAIN_RANGE = 100 << _MANTISSA_BITS  # and so is the quotient, if no two exponents are further apart
+_PLAIN_RANGE = 100 << _MANTISSA_BITS  # no quotient overflows if no two exponents are further apart
 
 
 def _plain_displacement(before: Bits, after: Bits, before_magnitude: Bits) -> npt.NDArray[np.float32]:
-    """The same where nothing can overflow, ten times faster: float32 rounds the difference once, the rest is exact."""
+    """The same, ten times faster, if nothing can overflow: float32 rounds the difference once, the rest is exact."""
     cells = to_float32(after) - to_float32(before)
     inverse_ulp = (np.uint32(134 + 127) - (before_magnitude >> _MANTISSA_BITS)) << np.uint32(23)
     cells *= inverse_ulp.view(np.float32)

@@ -1,7 +1,7 @@
-"""Walks one run and yields what is wrong with it; cuts a torn tail where told.
+"""Walks one run and yields what is wrong with it; cuts a torn tail if asked to.
 
-Every stored byte is under a checksum: the manifest's own, those of blocks and static arrays in the manifest, those of
-frames in the journal or the log of commits, and Zarr's metadata, which follows from the manifest byte for byte.
+Every stored byte is under a checksum. The manifest has its own, and those of blocks and static arrays. The journal, or
+the log of commits, has those of frames. Zarr's metadata follows from the manifest byte for byte.
 """
 
 import os

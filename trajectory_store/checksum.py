@@ -21,14 +21,14 @@ def file_crc32(data: Any, initial: int = 0) -> int:
 
 
 def crc32c(data: Any, initial: int = 0) -> int:
-    """The CRC-32C of any C-contiguous buffer, continuing from `initial`; 10 GB/s and more where the CPU has it."""
+    """The CRC-32C of any C-contiguous buffer, continuing from `initial`: 10 GB/s and more if the CPU has it."""
     if not isinstance(data, (bytes, np.ndarray)):
         data = np.frombuffer(data, dtype=np.uint8)  # google_crc32c refuses writable buffers that are not arrays
     return int(google_crc32c.extend(initial, data))
 
 
 def crc32c_of_rows(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """The CRC-32C of each row of a matrix (n, bytes), uint32: for many short ones, where a call each costs most."""
+    """The CRC-32C of each row of a matrix (n, bytes), uint32: cheaper for many short rows than a call for each."""
     table = _table()
     crcs = np.full(len(rows), 0xFFFFFFFF, dtype=np.uint32)
     for column in np.ascontiguousarray(rows.T):

@@ -1,7 +1,7 @@
 """Two recordings bit for bit: which steps, how many elements, where first, and whether one is a prefix of the other.
 
-Only integers are compared, so NaN payloads and −0 count. bfloat16 and uint16 are the same bits; bfloat16 against
-float32 is compared after its exact widening, as an export can widen it. Attributes are not compared.
+Only integers are compared, so NaN payloads and −0 count. bfloat16 and uint16 are the same bits. bfloat16 is compared
+with float32 after its exact widening, because an export can widen it. Attributes are not compared.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ PIECE_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Element:
-    """One element that differs: where it is, and its bit pattern on either side."""
+    """One element that differs: its place, and its bit pattern on either side."""
 
     series: str
     step: int
@@ -50,7 +50,8 @@ class Element:
 
 @dataclass(frozen=True)
 class Delta:
-    """The largest absolute difference of a scalar series, and the first step that has it; a NaN on one side is ∞."""
+    """The largest absolute difference of a scalar series, and the first step that has it. With a NaN on one side it is
+    ∞."""
 
     largest: float
     step: int
@@ -191,7 +192,7 @@ def compare(
 
 @contextlib.contextmanager
 def _alike(a: Run, b: Run) -> Iterator[tuple[Run, Run]]:
-    """Both, a lone safetensors file among them opened again with the other's declaration of its series."""
+    """Both recordings. If only one is a safetensors file, it is opened again with the other's declaration."""
     is_file_a, is_file_b = (isinstance(run.source, SafetensorsSource) for run in (a, b))
     if is_file_a == is_file_b:
         yield a, b
@@ -206,7 +207,7 @@ def _names(run: Run, wanted: set[str] | None) -> list[str]:
 
 
 def _incompatibility(a: Run, b: Run, name: str) -> str | None:
-    """Why two arrays of one name cannot be compared, None where they can."""
+    """Why two arrays of one name cannot be compared; None if they can."""
     (kind_a, dtype_a, shape_a), (kind_b, dtype_b, shape_b) = _described(a, name), _described(b, name)
     if kind_a == kind_b and shape_a == shape_b and _common_dtype(dtype_a, dtype_b):
         return None
@@ -221,7 +222,7 @@ def _described(run: Run, name: str) -> tuple[str, str, tuple[int, ...]]:
 
 
 def _common_dtype(a: str, b: str) -> str | None:
-    """The dtype whose bits are compared: the wider of two that convert exactly, bit for bit."""
+    """The dtype whose bits are compared: the wider of two, if the other converts to it exactly."""
     if {a, b} == {"bfloat16", "float32"}:
         return "float32"
     return storage_dtype(a).name if storage_dtype(a) == storage_dtype(b) else None
@@ -233,7 +234,7 @@ def _static(run: Run, name: str) -> npt.NDArray[Any]:
 
 
 def _patterns(array: npt.NDArray[Any], own: str, common: str) -> npt.NDArray[Any]:
-    """Bit patterns of an array in the common dtype; a copy where it is widened."""
+    """Bit patterns of an array in the common dtype; a copy if it is widened."""
     bits = array.view(f"<u{array.dtype.itemsize}")
     return bf16.to_float32(bits).view("<u4") if own == "bfloat16" and common == "float32" else bits
 
@@ -287,7 +288,7 @@ class _Pair:
 
 
 def _key(rows: npt.NDArray[np.int64]) -> Any:
-    """Rows as a slice where they follow one another: cheaper to read."""
+    """Rows as a slice if they follow one another, because that is cheaper to read."""
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first == len(rows) - 1 else rows
 
@@ -320,7 +321,7 @@ def _compare_series(pair: _Pair, meter: Meter) -> _Found:
 
 
 def _words(bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same bytes as the widest integers they can be: fewer to compare."""
+    """The same bytes as the widest integers possible, so that there are fewer to compare."""
     flat = np.ascontiguousarray(bits).reshape(-1)
     return flat if flat.nbytes % 8 else flat.view(np.uint64)
 
@@ -342,7 +343,7 @@ def _values(bits: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float64]:
 
 
 def _relation(pairs: list[_Pair], *, n_static: int) -> Relation:
-    """How the steps of both relate, where no bit differs."""
+    """How the steps of both relate, if no bit differs."""
     if not any(len(pair.steps) for pair in pairs):
         return EQUAL if n_static and not pairs else DISJOINT
     if all(len(pair.a) == len(pair.steps) == len(pair.b) for pair in pairs):

@@ -187,9 +187,9 @@ def tokenizer_sha256(attrs: Mapping[str, Any]) -> str | None:
 def rows_along_steps(arrays: Mapping[str, tuple[tuple[int, ...], int]]) -> tuple[int, ...]:
     """Return the lengths of the first axis that make an array of a foreign file a series, the shortest first.
 
-    Series are as long as the loss. If the largest array has one row more than the loss, since it begins with what there
-    was before the first update, its length makes a series too. A file without a loss has series as long as its largest
-    array.
+    Series are as long as the loss. If the largest array has one row more than the loss, because it begins with what
+    there was before the first update, its length makes a series too. In a file without a loss, series are as long as
+    the largest array.
 
     Parameters
     ----------

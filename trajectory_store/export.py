@@ -1,7 +1,7 @@
 """A run as one safetensors file, byte for byte what `save_file` writes for the same tensors, in constant memory.
 
-Every series and every static array becomes a tensor of its name. bfloat16 is declared as asked for, its bits never
-change; widening to float32 is exact. The file appears whole and synced, or not at all.
+Every series and every static array becomes a tensor of its name. bfloat16 is declared as asked for, and its bits never
+change; widening it to float32 is exact. The file appears whole and synced, or not at all.
 """
 
 import os
@@ -23,7 +23,7 @@ from .spec import Series, dtype_name
 from .words import DeclaredAs, check_word
 
 PIECE_BYTES = BLOCK_BYTES
-"""Read and written at once: a whole block, since half of one is decoded twice as often."""
+"""So much is read and written at once: a whole block, because half blocks would be decoded twice as often."""
 
 
 def export_safetensors(
@@ -104,12 +104,12 @@ def export_safetensors(
                     values = bf16.to_float32(part) if name in widened else part
                     offset = files.write_all(descriptor, [values], offset)
                     meter.add(values.nbytes)
-                    del part, values  # or two blocks would be held while the next one is read
+                    del part, values  # otherwise two blocks would be held while the next one is read
     return target
 
 
 def _parts(run: Run, name: str, rows: Indices | None) -> Iterator[npt.NDArray[Any]]:
-    """The bit patterns of a tensor in order: of a series some rows at a time, of a static array all."""
+    """The bit patterns of a tensor in order: a static array's at once, a series' some rows at a time."""
     if rows is None:
         array = np.ascontiguousarray(run.static[name])
         yield array.view(f"<u{array.dtype.itemsize}")
@@ -182,7 +182,8 @@ def _check_widened(run: Run, widened: set[str]) -> None:
 
 
 def check_target(path: Path, run_path: Path, *, overwrite: bool) -> None:
-    """Raise unless a file may be written to `path`: UsageError inside a run, RunExistsError where something is."""
+    """Raise UsageError if `path` is inside the run, and RunExistsError if something is there, unless it may be
+    replaced."""
     where, run_where = path.resolve(), run_path.resolve()
     if where == run_where or run_where in where.parents:
         raise UsageError(f"{path}: belongs to the run that is exported; choose another path")

@@ -36,16 +36,14 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 _MAX_ROW_BYTES = 2**31
 MAX_AXES = 30
-"""numpy has 32 in its older versions; a chunk has one for its rows and the codec one for the bytes of an item."""
+"""numpy's older versions have 32 at most. A chunk needs one more for its rows, the codec one for an item's bytes."""
 MAX_STEPS = 2**48
 MAX_SERIES = 2**16 - 1
 """A frame counts its rows in 16 bits."""
-_MAX_SERIES = 2**16 - 1
-"""A frame's record counts its rows in two bytes."""
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """A numpy dtype's name as used in specs."""
+    """The name of a numpy dtype, as specs have it."""
     return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
@@ -110,7 +108,7 @@ class Series:
 
     @property
     def logical_dtype(self) -> np.dtype[Any]:
-        """The numpy dtype a reader is given, ml_dtypes' for bfloat16."""
+        """The numpy dtype that a reader is given; ml_dtypes' for bfloat16."""
         return DTYPES[self.dtype]
 
     @property
@@ -250,7 +248,7 @@ def _checked_steps(steps: Any) -> int | range | tuple[int, ...] | None:
         return None if steps == 1 else int(steps)
     if not isinstance(steps, (range, Sequence, np.ndarray)) or isinstance(steps, (str, bytes)):
         raise SpecError(f"steps={steps!r}: give None, an int, a range or a sequence of ints")
-    if isinstance(steps, range):  # never walked: it may be as long as it likes
+    if isinstance(steps, range):  # it is never walked, because it may be of any length
         return _increasing(steps)
     if not all(isinstance(step, (int, np.integer)) for step in steps):
         raise SpecError("steps: every declared step is an int")
@@ -292,8 +290,6 @@ class RunSpec:
             raise SpecError("a run needs at least one series")
         if len(self.series) > MAX_SERIES:
             raise SpecError(f"{len(self.series):,} series are above the limit of {MAX_SERIES:,}; stack some into one")
-        if len(self.series) > _MAX_SERIES:
-            raise SpecError(f"{len(self.series):,} series are above the limit of {_MAX_SERIES:,} a run")
         if self.steps is not None and (
             not isinstance(self.steps, (int, np.integer)) or not 1 <= self.steps <= MAX_STEPS
         ):
@@ -471,7 +467,7 @@ def check_name(name: object) -> None:
 
 
 def check_new_names(names: Iterable[object]) -> None:
-    """Raise SpecError unless a run may begin with series and static arrays of these names: fewer than it may have."""
+    """Raise SpecError unless a new run may have these names. Those that exist already may have a few more."""
     for name in names:
         if not naming.can_name_in_new_run(name):
             raise _unfit(name)

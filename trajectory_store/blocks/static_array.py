@@ -75,7 +75,7 @@ class StaticArray:
         return zstd.with_crc(zstd.compress(np.ascontiguousarray(patterns), _ZSTD_LEVEL))
 
     def read(self, run_folder: Path, name: str) -> npt.NDArray[Any]:
-        """The array in its logical dtype; DamageError where its chunk fails its checksum."""
+        """The array in its logical dtype. Raises DamageError if its chunk fails its checksum."""
         path = self.chunk_path(run_folder, name)
         try:
             with files.plain_file(path) as file:
@@ -99,7 +99,7 @@ class StaticArray:
 
 
 def checked_static(static: Mapping[str, Any] | None, taken: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-    """The static arrays as numpy arrays of storable dtypes; SpecError on anything else or a name in `taken`."""
+    """The static arrays as numpy arrays of storable dtypes. Raises SpecError on others, or if `taken` has a name."""
     arrays = {}
     for name, value in (static or {}).items():
         check_name(name)

@@ -7,7 +7,7 @@ from ..codec.tile_codecs import DecodedTile
 
 
 class TileCache:
-    """Decoded tiles, the least recently used going first, never more than a number of bytes. Not thread-safe."""
+    """Decoded tiles, up to a number of bytes. The least recently used one goes first. Not thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -18,7 +18,7 @@ class TileCache:
         return key in self._tiles
 
     def get(self, key: Any) -> DecodedTile | None:
-        """The tile, None where it is not there."""
+        """The tile, or None if it is not there."""
         tile = self._tiles.get(key)
         if tile is not None:
             self._tiles.move_to_end(key)

@@ -1,4 +1,4 @@
-"""A selection of rows and tokens as the tiles it touches: which part of each, and where that goes in the result."""
+"""A selection of rows and tokens as the tiles that it touches: which part of each, and its place in the result."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,12 @@ from ..selection import Indices, Positions, pieces, stop_of
 from .layout import Layout
 
 _DECOMPRESSING = 4
-"""To decompress a tile takes as long as to undo one in this many of its bytes."""
+"""To decompress a tile takes as long as to decode one in so many of its bytes."""
 
 
 @dataclass(frozen=True)
 class TileJob:
-    """One tile to read: which of its rows and tokens, and the (rows, tokens) of the result they are for."""
+    """One tile to read: which of its rows and tokens, and which (rows, tokens) of the result they are."""
 
     block: int
     tile: int
@@ -30,14 +30,15 @@ class TileJob:
         return (rows,) if tokens is None else (rows, tokens)
 
     def work_bytes(self, layout: Layout) -> int:
-        """What it costs, about, in bytes undone: of a token only those, but the whole tile is decompressed."""
+        """About what it costs, in decoded bytes. Only the wanted tokens are decoded, but the tile is decompressed
+        whole."""
         n_tokens = layout.tile_tokens
         if isinstance(self.tokens, slice) and self.tokens.step == 1:
             n_tokens = self.tokens.stop - self.tokens.start
         return stop_of(self.rows) * n_tokens * layout.token_bytes + layout.decoded_tile_bytes // _DECOMPRESSING
 
     def wants_all(self, layout: Layout) -> bool:
-        """Whether a whole tile is wanted as it is; at the far edge of the tokens there is none."""
+        """Whether a whole tile is wanted as it is. The tile at the far edge of the tokens may not be whole."""
         whole = layout.tile_shape
         wanted = (self.rows,) if self.tokens is None else (self.rows, self.tokens)
         return all(
@@ -46,7 +47,7 @@ class TileJob:
         ) and all(isinstance(part, slice) and part.step is None for part in self.target)
 
     def store(self, out: npt.NDArray[Any], part: npt.NDArray[Any]) -> None:
-        """Put the tile's part into its place of the result."""
+        """Put the tile's part into its place in the result."""
         rows, tokens = self.place
         if tokens is None:
             out[rows] = part
@@ -57,7 +58,7 @@ class TileJob:
 
 
 def tile_jobs(layout: Layout, rows: Indices, tokens: Indices | None) -> list[TileJob]:
-    """The jobs that together read some rows and tokens, all tokens where none are told."""
+    """The jobs that together read some rows and tokens; all tokens if `tokens` is None."""
     tiles = [(0, None, None)] if tokens is None else list(pieces(tokens, layout.tile_tokens))
     return [
         TileJob(block, tile, in_block, in_tile, (out_rows, out_tokens))

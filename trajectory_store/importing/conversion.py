@@ -1,6 +1,6 @@
-"""How the values of a foreign array become those of a series, and what is to be known of it afterwards.
+"""How the values of a foreign array become those of a series, and what one has to know of them afterwards.
 
-The bits stay as they are unless bfloat16 is asked for; nothing is rounded unless that is allowed.
+The bits stay as they are, unless bfloat16 is asked for. Nothing is rounded, unless that is allowed.
 """
 
 from typing import Any
@@ -23,15 +23,15 @@ def is_supported(dtype: np.dtype[Any]) -> bool:
 
 
 def _is_saved_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """numpy.save writes ml_dtypes' bfloat16 as two bytes without a type."""
+    """Whether it is what numpy.save makes of ml_dtypes' bfloat16: two bytes without a type."""
     return dtype.kind == "V" and dtype.itemsize == 2 and dtype.fields is None and dtype != BFLOAT16
 
 
 class Conversion:
-    """One array's conversion, rows at a time; keeps count of what changed."""
+    """One array's conversion, some rows at a time. It counts what changed."""
 
     def __init__(self, name: str, dtype: np.dtype[Any], *, to_bfloat16: bool, allow_lossy: bool) -> None:
-        """Raises UsageError where there is no such conversion, LossyCastError where it must be allowed first."""
+        """Raise UsageError if there is no such conversion, and LossyCastError if it must be allowed first."""
         own = "bfloat16" if _is_saved_bfloat16(dtype) else dtype_name(dtype)
         if to_bfloat16 and own not in ("bfloat16", *_NARROWED, *_PATTERNS):
             raise UsageError(f"{name!r} is {own}, which is neither bfloat16's bit patterns nor narrowed to it")
@@ -50,7 +50,7 @@ class Conversion:
         self._is_all_bfloat16 = True
 
     def convert(self, rows: npt.NDArray[Any], first_row: int) -> npt.NDArray[Any]:
-        """Some rows as the series takes them; LossyCastError names the first row that would lose bits."""
+        """Some rows as the series takes them. LossyCastError names the first row that would lose bits."""
         self._n_values += rows.size
         if self.dtype == "bfloat16":
             if self._own in _NARROWED:
@@ -73,7 +73,7 @@ class Conversion:
         return bits.view(BFLOAT16)
 
     def _look_at(self, rows: npt.NDArray[Any]) -> None:
-        """Whether all these values, float16's subnormals and what is not finite left aside, are bfloat16s."""
+        """See whether all these values are bfloat16s, apart from float16's subnormals and what is not finite."""
         values = rows.astype(np.float32, copy=False)
         is_normal = np.isfinite(values) & (np.abs(values) >= np.finfo(self._own).tiny)
         self._n_normal += int(np.count_nonzero(is_normal))
@@ -82,7 +82,7 @@ class Conversion:
 
     @property
     def is_lossy(self) -> bool:
-        """Whether the series' values are not, or may well not be, those that were recorded once."""
+        """Whether values changed here, or have probably changed before, since they were recorded."""
         return self._n_changed > 0 or (self._own == "float16" and (self.dtype == "bfloat16" or self._was_bfloat16))
 
     @property
@@ -90,7 +90,7 @@ class Conversion:
         return self._is_all_bfloat16 and self._n_normal > 0
 
     def finding(self) -> str | None:
-        """What is to be known after the last row, None where the bits are plainly those of the file."""
+        """What one has to know after the last row; None if the bits are simply those of the file."""
         name = self.name
         if self.dtype == "bfloat16" and self._own in _PATTERNS:
             return f"{name}: {self._own} taken for bfloat16 bit patterns"

@@ -1,4 +1,4 @@
-"""What kind of file it is, told by its content, whatever its name."""
+"""Recognises the kind of a file by its content, whatever its name."""
 
 import contextlib
 import os
@@ -27,13 +27,13 @@ _OTHERS = {
     b"GGUF": "is a GGUF file; save its tensors as safetensors",
     b'{"crc32c"': "is the manifest of a run; its folder is what can be opened",
 }
-"""First bytes → what a file that cannot be imported is, and what to do; the longer of two that fit comes first."""
+"""First bytes of a file that cannot be imported → what it is, and what to do. If two fit, the longer comes first."""
 
 
 def kind_of(path: Path) -> str:
     """NUMPY, HDF5, SAFETENSORS or TORCH.
 
-    Raises RunNotFoundError where the file cannot be read, UsageError where it is of none of these kinds.
+    Raises RunNotFoundError if the file cannot be read, and UsageError if it is of none of these kinds.
     """
     try:
         with files.plain_file(path) as file:
@@ -61,7 +61,7 @@ def _kind(file: IO[bytes]) -> str | None:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return SAFETENSORS
     offset = 0
-    while offset < file_bytes:  # HDF5 lets a program have 512, 1,024, 2,048 … bytes of its own before it
+    while offset < file_bytes:  # a program may have 512, 1,024, 2,048 … bytes before HDF5's
         file.seek(offset)
         if file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE:
             return HDF5
@@ -70,7 +70,7 @@ def _kind(file: IO[bytes]) -> str | None:
 
 
 def _is_of_torch(file: IO[bytes]) -> bool:
-    """Whether a zip archive has the pickle of torch.save, in its one folder; a broken one has not."""
+    """Whether a zip archive has the pickle of torch.save in its one folder. A broken archive has none."""
     with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError):
         names = zipfile.ZipFile(file).namelist()
         return any(name.partition("/")[2] == "data.pkl" for name in names)

@@ -1,7 +1,7 @@
 """Files of arrays that others wrote, as imports read them: what is in them, and some rows at a time.
 
-A reader gives rows in their own dtype, in native byte order; it is asked for the rows of an array in order and each
-once, so that compressed streams can be read as they come.
+A reader gives rows in their own dtype, in native byte order. It is asked for the rows of an array in order, and for
+each once, so that compressed streams can be read as they come.
 """
 
 import errno
@@ -42,7 +42,7 @@ class ForeignArray:
 
 
 class UnreadableArrayError(MalformedFileError):
-    """An array of a file that was found broken while its values were read; the others may be sound."""
+    """An array of a file that was found broken while its values were read. The others may be sound."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -73,14 +73,15 @@ class ForeignFile(Protocol):
         """What else is to be known of what was read: a sentence each."""
 
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows [start, stop) of an array, or an array without axes whole; UnreadableArrayError if they are broken."""
+        """Rows [start, stop) of an array, or all of one without axes. Raises UnreadableArrayError if they are
+        broken."""
 
     def close(self) -> None:
         """Give back what is open."""
 
 
 def broken_file(path: Path, what: str, error: BaseException) -> TrajectoryError:
-    """The error for a file whose reader failed: StorageError where the system refused, else MalformedFileError."""
+    """The error for a file whose reader failed: StorageError if the system refused, else MalformedFileError."""
     if isinstance(error, TrajectoryError):
         return error
     number = getattr(error, "errno", None)
@@ -101,7 +102,8 @@ def broken_array(path: Path, name: str, start: int, error: BaseException) -> Tra
 
 
 def why_broken(path: Path, error: BaseException) -> str:
-    """What is wrong with a part of a file that can be left out; a refusal of the system is raised as StorageError."""
+    """What is wrong with a part of a file that can be left out. Raises StorageError if the system refused to read
+    it."""
     found = broken_file(path, "", error)
     if not isinstance(found, MalformedFileError):
         raise found from error
@@ -124,7 +126,7 @@ class RenamedFile:
 
 
 class ForeignSafetensors:
-    """A safetensors file: mapped, so any rows in any order."""
+    """A safetensors file. It is mapped, so any rows can be read in any order."""
 
     remarks = ()
 

@@ -1,4 +1,4 @@
-"""A run as an xarray Dataset: dask arrays that read a chunk where it is computed, in any process."""
+"""A run as an xarray Dataset: dask arrays that read a chunk when it is computed, in any process."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -99,12 +99,12 @@ def _added(name: str, taken: set[str]) -> str:
 
 
 class LazyRows:
-    """A series as dask slices it: bfloat16 bits, or float32 made of them; anything else as it is. Picklable."""
+    """A series as dask slices it: bfloat16's bits, or float32 made of them; other dtypes as they are. Picklable."""
 
     def __init__(self, series: LazySeries, *, widen: bool) -> None:
         self._series = series
         self._widen = widen and series.spec.dtype == "bfloat16"
-        self._rows = len(series)  # as long as it was, also where the run grows
+        self._rows = len(series)  # as long as it was, even if the run grows
         self.dtype = np.dtype(np.float32) if self._widen else series.dtype
 
     @property

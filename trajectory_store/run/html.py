@@ -9,8 +9,10 @@ HEADS = ("series", "shape", "dtype", "bytes", "steps")
 
 
 def run_html(title: str, series: Iterable[Iterable[str]], static: Iterable[str], attrs: Mapping[str, Any]) -> str:
-    """A run as tables: its title, the cells of each series, the static arrays' names, the attributes; escapes all but
-    the title."""
+    """A run as tables: its title, the cells of each series, the names of its static arrays, its attributes.
+
+    Everything but the title is escaped.
+    """
     parts = [f"<div>{title}", _table(HEADS, series)]
     if names := ", ".join(static):
         parts.append(f"<div>Static arrays: <code>{escape(names)}</code></div>")

@@ -31,7 +31,7 @@ def _reduced_run(run: Run) -> _Reduced:
 
 
 def _reduced_series(series: LazySeries) -> _Reduced:
-    """A lazy series as `pickle` takes it; one of arrays in memory takes the arrays along."""
+    """A lazy series as `pickle` takes it. A series of arrays in memory takes those arrays along."""
     source = series.source
     if source.backend == "memory":
         return LazySeries, (source, series.name, series.dtype)
@@ -47,7 +47,8 @@ def _open(path: str, recorded_until: int) -> Run:
 
 
 def _open_series(path: str, recorded_until: int, name: str, dtype: Any) -> LazySeries:
-    """Series of one run share it, so that they share its decoded tiles; one that was replaced is opened anew."""
+    """A series that arrived. Those of one run share it, and its decoded tiles. A run that was replaced is opened
+    anew."""
     where = Path(path)
     stat = (where / manifests.FILE_NAME if where.is_dir() else where).stat()
     key = path, stat.st_ino, stat.st_mtime_ns

@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_tensor(values: Any, *, is_bfloat16: bool) -> "torch.Tensor":
-    """An array, or one element of one, as a CPU tensor that shares its memory; patterns of bfloat16 as torch's own.
-
-    Raises UsageError where torch is not installed.
-    """
+    """An array, or one element, as a CPU tensor that shares its memory. bfloat16's patterns become torch's bfloat16."""
     try:
         import torch
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""The log of commits of a memmap run: one journal header a step, with the CRC-32C of each row.
+"""The log of commits of a memmap run: one journal header for each step, with the CRC-32C of each row.
 
-A step is recorded once its header is there. Layout: docs/format.md, "Memmap runs".
+A step is recorded once its header is there. docs/format.md, "Memmap runs", has the layout.
 """
 
 import os
@@ -23,7 +23,7 @@ COMMITS = "commits"
 
 
 class CommitLog:
-    """The log of commits, read as far as there are sound headers; `scan` again to follow a live run."""
+    """The log of commits, read as far as its headers are sound. `scan` again to follow a live run."""
 
     def __init__(self, path: Path, spec: RunSpec, sealed_until: int) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class CommitLog:
 
     @property
     def recorded_until(self) -> int:
-        """Every due step before this one was committed, or was promised and is lost now."""
+        """Every due step before this one was committed; or it was promised, and is lost now."""
         flawed = [*self.lost_steps, *(gap.step for gap in self.gaps)]
         torn = min((step for step in flawed if step >= self._promised_until), default=self.stop_step)
         return max(torn, self._promised_until)
@@ -58,7 +58,7 @@ class CommitLog:
         return max(self.synced_step + 1, self._sealed_until)
 
     def check_room(self, rows: RowFile) -> None:
-        """Raise DamageError where more steps were committed than the file has rows."""
+        """Raise DamageError if more steps were committed than the file has rows."""
         if max(self.stop_step, self.recorded_until) > rows.steps:
             raise DamageError(
                 f"{rows.path}: has room for {rows.steps} steps while {self.recorded_until} are recorded;"
@@ -78,7 +78,7 @@ class CommitLog:
             at = self._spec.next_due(at + 1)
 
     def scan(self) -> None:
-        """Read the headers after the last sound one; stops without a complaint where none follows."""
+        """Read the headers after the last sound one. Stops, without a complaint, if none follows."""
         try:
             with files.plain_file(self.path) as file:
                 # No further than it reaches now: a header that comes while the bytes before it were already looked at
@@ -213,7 +213,7 @@ _FEWEST_AT_ONCE, _MOST_AT_ONCE = 64, 4096
 
 
 def _buffered(read: record.Reader) -> record.Reader:
-    """The same bytes in fewer reads: headers are small and follow each other."""
+    """Read the same bytes in fewer calls, because headers are small and follow each other."""
     start, data = 0, b""
 
     def buffered(offset: int, size: int) -> bytes:

@@ -1,7 +1,7 @@
 """The rows of a memmap run, in a safetensors file that is valid from step 0.
 
-`frames.safetensors` has, from the first step, the header and the layout that `save_file` would give the whole run; row
-r of a series is written in place. Layout: docs/format.md, "Memmap runs".
+From the first step on, `frames.safetensors` has the header and the layout that `save_file` would give the whole run.
+Row r of a series is written in its place. docs/format.md, "Memmap runs", has the layout.
 """
 
 import os
@@ -54,7 +54,7 @@ class RowFile:
             raise DamageError(f"{path}: its header is not the run's; restore it from a copy")
 
     def _room(self, spec: RunSpec) -> int:
-        """How many steps the file has room for: those that were planned, or fewer where it was cut."""
+        """How many steps the file has room for: as many as were planned, or fewer if it was cut."""
         assert spec.steps is not None
         n_rows = {name: _first_axis(self.tensors.get(name)) for name in spec.series}
         if all(series.rows_before(spec.steps) == n_rows[name] for name, series in spec.series.items()):
@@ -63,7 +63,7 @@ class RowFile:
         return max((int(step[0]) + 1 for step in last_steps if len(step)), default=0)
 
     def is_current(self) -> bool:
-        """Whether the path still leads to this file: a writer may have cut or extended it into another."""
+        """Whether the path still leads to this file. A writer may have cut or extended it into another one."""
         with files.storage_errors("read", self.path):
             try:
                 status = self.path.stat()
@@ -72,7 +72,7 @@ class RowFile:
         return self._identity == (status.st_dev, status.st_ino)
 
     def rows(self, name: str) -> npt.NDArray[Any]:
-        """All rows of a series there is room for, mapped, in storage dtype."""
+        """All rows of a series for which there is room, mapped, in storage dtype."""
         return self._view(self.tensors[name])
 
     def static(self, name: str) -> npt.NDArray[Any]:
