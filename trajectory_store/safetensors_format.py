@@ -18,6 +18,7 @@ from .spec import DTYPES, MAX_AXES, storage_dtype
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _LENGTH_BYTES = 8
+_MAX_ENTRIES = 1 << 59
 
 CODES = {
     "uint64": "U64",
@@ -155,8 +156,10 @@ def _place(entry: Any, header_length: int) -> tuple[int, int, Tensor | str]:
         return (*where, f"has dtype {code:.40}, which no series can have")
     if math.prod(shape) * storage_dtype(_NAMES[code]).itemsize != stop - start:
         raise ValueError("a tensor's offsets do not match its shape")
-    if len(shape) > MAX_AXES:
-        return (*where, f"has {len(shape)} axes, above the limit of {MAX_AXES}")
+    if len(shape) > MAX_AXES + 1:  # that of the steps, before those of a row
+        return (*where, f"has {len(shape)} axes, above the limit of {MAX_AXES + 1}")
+    if math.prod(n for n in shape if n) >= _MAX_ENTRIES:  # numpy refuses it, although there may be nothing in it
+        return (*where, "has a shape that no array can have")
     return (*where, Tensor(_NAMES[code], shape, where[0]))
 
 

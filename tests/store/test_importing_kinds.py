@@ -26,6 +26,7 @@ from trajectory_store.errors import (
     UsageError,
 )
 from trajectory_store.importing import plan
+from trajectory_store.importing.hdf5_file import opened_with_cache
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -139,6 +140,33 @@ def test_a_file_of_nothing_else_says_why(tmp_path: Path) -> None:
         ts.open(path)
 
 
+def test_a_tensor_without_entries_and_too_large_for_numpy(tmp_path: Path) -> None:
+    """Its bytes are none, as its header says; numpy has no array of such a shape."""
+    huge = [("V", "F32", [30, 5], V.tobytes()), ("huge", "F32", [0, 1 << 61, 1 << 61], b"")]
+    path = safetensors_file(tmp_path / "file", huge)
+
+    imported = ts.import_file(path, tmp_path / "run")
+
+    check_rest(tmp_path / "run", imported)
+    assert said(imported, "huge", "no array can have")
+    with ts.open(path) as run:
+        assert set(run.static) == set()
+
+
+@pytest.mark.parametrize("backend", ["zarr", "memmap"])
+def test_rows_of_as_many_axes_as_a_series_has(tmp_path: Path, backend: str) -> None:
+    """With that of the steps they are one more, in an export, and come back."""
+    shape = (2,) + (1,) * 29
+    with ts.create(tmp_path / "run", {"V": ts.Series(shape, "float32")}, steps=2, backend=backend) as sink:
+        for step in range(2):
+            sink.append(step, V=np.full(shape, step, np.float32))
+    ts.export_safetensors(tmp_path / "run", tmp_path / "exported")
+
+    assert ts.import_file(tmp_path / "exported", tmp_path / "again").series == ("V",)
+    assert ts.compare(tmp_path / "run", tmp_path / "again").identical
+    assert ts.compare(tmp_path / "run", tmp_path / "exported").identical
+
+
 def test_a_header_that_lies_is_still_refused(tmp_path: Path) -> None:
     """Of a dtype that is known, of one that is not, and of no dtype at all."""
     for code, shape, data in (("F32", [30, 5], V.tobytes()[:-4]), (["F32"], [1], bytes(4)), ("NEW", [-1], bytes(4))):
@@ -202,6 +230,7 @@ def test_integers_enums_and_flags_of_hdf5(tmp_path: Path) -> None:
         file["V"] = V
         file["be"] = V.astype(">i4")
         file["flag"] = V > 0
+        put(file, "bits", h5py.h5t.NATIVE_B8, (V > 0).astype(np.uint8))
         file.create_dataset("colour", data=np.arange(30) % 3, dtype=h5py.enum_dtype({"r": 0, "g": 1, "b": 2}, "i1"))
 
     imported = ts.import_file(tmp_path / "file", tmp_path / "run")
@@ -210,6 +239,7 @@ def test_integers_enums_and_flags_of_hdf5(tmp_path: Path) -> None:
     assert {name: one.dtype for name, one in run.series.items()} == {
         "V": "float32",
         "be": "int32",
+        "bits": "uint8",
         "colour": "int8",
         "flag": "bool",
     }
@@ -343,6 +373,21 @@ def test_a_broken_chunk_leaves_out_its_dataset(tmp_path: Path) -> None:
     check_rest(tmp_path / "run", imported)
     assert [("'broken'" in one, "'mask'" in one) for one in imported.findings] == [(False, True), (True, False)]
     assert {"file", "run"} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [((1, 1000), 2000), ((10, 300), 4 * 6000), ((64, 1000), 128_000), ((100, 1), 1000 * 200), (None, None)],
+)
+def test_a_cache_holds_the_chunks_that_some_rows_are_in(tmp_path: Path, chunks: Any, expected: int | None) -> None:
+    """Smaller, and a chunk would be decoded once for every read; larger, and many datasets would take all memory."""
+    with h5py.File(tmp_path / "file", "w") as file:
+        file.create_dataset("W", (100, 1000), "u2", chunks=chunks, compression=chunks and "gzip")
+    with h5py.File(tmp_path / "file", "r") as file:
+        usual = h5py.h5p.create(h5py.h5p.DATASET_ACCESS).get_chunk_cache()[1]
+        dataset = opened_with_cache(file["/"], b"W")
+
+        assert dataset.id.get_access_plist().get_chunk_cache()[1] == (expected or usual)
 
 
 def test_matlabs_own_things(tmp_path: Path) -> None:
@@ -590,6 +635,9 @@ def test_renaming(tmp_path: Path) -> None:
         ({"W": "static"}, SpecError),
         ({"W": "__x"}, SpecError),
         ({"W": "V", "loss": "V"}, UsageError),
+        ({"W": 3}, SpecError),
+        (["W", "V"], UsageError),
+        ("W=V", UsageError),
     ],
     ids=str,
 )
@@ -600,6 +648,17 @@ def test_wrong_renaming(tmp_path: Path, rename: Any, error: type[Exception]) -> 
     with pytest.raises(error):
         ts.import_file(file, tmp_path / "run", rename=rename)
     assert [file] == list(tmp_path.iterdir())
+
+
+def test_a_first_step_of_any_integer(tmp_path: Path) -> None:
+    """numpy's too; a list of names is refused in one sentence."""
+    file = write("npz", tmp_path / "file", {"V": V, "loss": LOSS})
+
+    ts.import_file(file, tmp_path / "run", first_step={"V": np.int64(2)})
+
+    assert ts.open(tmp_path / "run")["V"].steps[0] == 2
+    with pytest.raises(UsageError, match="give a mapping"):
+        ts.import_file(file, tmp_path / "other", first_step=["V"])
 
 
 def test_an_option_that_names_what_was_left_out_says_why(tmp_path: Path) -> None:
@@ -698,6 +757,16 @@ def test_no_code_of_a_file_is_run(tmp_path: Path, torch: Any, monkeypatch: pytes
         with pytest.raises(UsageError, match="state_dict"):
             ts.import_file(tmp_path / f"{number}.pt", tmp_path / "run")
     assert {"0.pt", "1.pt"} == {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_of_torchs_is_called_one(tmp_path: Path, torch: Any) -> None:
+    """TorchScript archives are zip files of torch too."""
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "file.pt")
+
+    for read in (ts.import_file, ts.import_torch):
+        with pytest.raises(UsageError, match="TorchScript"):
+            read(tmp_path / "file.pt", tmp_path / "run")
 
 
 def test_files_of_torch_that_cannot_be_imported(tmp_path: Path, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:

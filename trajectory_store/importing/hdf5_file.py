@@ -18,7 +18,10 @@ from ..errors import BusyError, RunNotFoundError, UsageError
 from .foreign import ForeignArray, broken_array, broken_file, why_broken
 
 CACHE_BYTES = 256 << 20
-"""Decompressed chunks that HDF5 keeps, a dataset, or one chunk: those longer than a read are then decoded once."""
+"""Decompressed chunks that HDF5 keeps, a dataset: those that some rows are in, or one chunk, if that is more.
+
+Chunks that are longer than a read are then decoded once.
+"""
 _CACHE_SLOTS = 100_003
 
 _MAX_ATTR_ENTRIES = 1000
@@ -87,7 +90,7 @@ class ForeignHdf5:
                     elif (kind := h5py.h5o.get_info(group.id, key).type) == h5py.h5o.TYPE_GROUP:
                         below.append((f"{path}/", h5py.Group(h5py.h5g.open(group.id, key))))
                     elif kind == h5py.h5o.TYPE_DATASET:
-                        self._add(path, _opened(group, key))
+                        self._add(path, opened_with_cache(group, key))
                 except _BROKEN as error:
                     self.left_out.append(f"{path!r} cannot be read: {why_broken(self.path, error)}")
             groups += reversed(below)
@@ -153,17 +156,26 @@ def _why_not_followed(group: Any, name: str, *, is_root: bool) -> str | None:
     return "holds MATLAB's cells and objects" if is_root and name in _MATLABS_OWN else None
 
 
-def _opened(group: Any, key: bytes) -> Any:
-    """A dataset with a cache for whole chunks, if HDF5 cannot read rows without them."""
+def opened_with_cache(group: Any, key: bytes) -> Any:
+    """A dataset with a cache for the chunks that some rows are in, if HDF5 cannot read rows without whole chunks."""
+    import h5py
+
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    if cache_bytes := _cache_bytes(group, key):
+        access.set_chunk_cache(_CACHE_SLOTS, cache_bytes, 1.0)
+    return h5py.Dataset(h5py.h5d.open(group.id, key, access))
+
+
+def _cache_bytes(group: Any, key: bytes) -> int:
+    """0 where none is needed; the dataset is closed again, since one that is open keeps the cache that it has."""
     import h5py
 
     dataset = h5py.Dataset(h5py.h5d.open(group.id, key))
     if not dataset.chunks or not dataset.id.get_create_plist().get_nfilters():
-        return dataset
-    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    item_bytes = dataset.id.get_type().get_size()
-    access.set_chunk_cache(_CACHE_SLOTS, max(CACHE_BYTES, math.prod(dataset.chunks) * item_bytes), 1.0)
-    return h5py.Dataset(h5py.h5d.open(group.id, key, access))
+        return 0
+    chunk_bytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+    n_beside = math.prod(-(-n // chunk) for n, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
+    return int(min(max(CACHE_BYTES, chunk_bytes), n_beside * chunk_bytes))
 
 
 def _why_left_out(dataset: Any) -> str | None:
@@ -171,7 +183,7 @@ def _why_left_out(dataset: Any) -> str | None:
     import h5py
 
     stored = dataset.id.get_type()
-    if (kind := stored.get_class()) not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM):
+    if (kind := stored.get_class()) not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.BITFIELD):
         kinds = {
             h5py.h5t.STRING: "text",
             h5py.h5t.COMPOUND: "records of several fields",

@@ -6,8 +6,10 @@ One array that cannot be imported never refuses the others. Only the options of 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ..conventions import rows_along_steps
@@ -63,6 +65,9 @@ class ImportPlan:
         """unreadable: name in the file → what was found when its values were read."""
         self._foreign = foreign
         self._left_out = [*foreign.left_out, *unreadable.values()]
+        for option, given in (("rename", rename), ("first_step", first_step)):
+            if not isinstance(given, (Mapping, NoneType)):
+                raise UsageError(f"{option}={given!r:.80}: give a mapping by the names of arrays")
         self._renamed = dict(rename or {})
         self._names = self._name(list(self._importable(unreadable)))
         self.file = RenamedFile(foreign, self._names)
@@ -84,8 +89,8 @@ class ImportPlan:
                 self._left_out.append(f"{name!r} has dtype {array.dtype!s:.80}, which no series can have")
             elif array.n_bytes == 0:
                 self._left_out.append(f"{name!r} of shape {array.shape!s:.80} is empty")
-            elif len(array.shape) > MAX_AXES:
-                self._left_out.append(f"{name!r} has {len(array.shape)} axes, above the limit of {MAX_AXES}")
+            elif len(array.shape) > MAX_AXES + 1:  # that of the steps, before those of a row
+                self._left_out.append(f"{name!r} has {len(array.shape)} axes, above the limit of {MAX_AXES + 1}")
             else:
                 yield name
 
@@ -164,6 +169,9 @@ class ImportPlan:
         for name, array in self.file.arrays.items():
             if name in self._along_steps:
                 continue
+            if len(array.shape) > MAX_AXES:
+                self._left_out.append(f"{name!r} has {len(array.shape)} axes, and a static array {MAX_AXES} at most")
+                continue
             if array.n_bytes > LARGEST_STATIC_BYTES:
                 self._left_out.append(
                     f"{name!r} of shape {array.shape} is not as long as {', '.join(self.recorded)}, and too large for a"
@@ -220,9 +228,10 @@ class ImportPlan:
 
 
 def _checked_step(name: str, step: object) -> int:
-    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < _MAX_FIRST_STEP:
+    number = int(step) if isinstance(step, (int, np.integer)) and not isinstance(step, bool) else -1
+    if not 0 <= number < _MAX_FIRST_STEP:
         raise UsageError(f"{name!r} cannot begin at step {step!r}; give an int ≥ 0 and < {_MAX_FIRST_STEP}")
-    return step
+    return number
 
 
 def _reasons(left_out: Sequence[str]) -> str:

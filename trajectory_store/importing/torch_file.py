@@ -6,6 +6,7 @@ tensors, arrays and plain values.
 
 import contextlib
 import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def _loaded(path: Path) -> Any:
         raise UsageError(f"{path}: importing a file of torch.save needs torch; install it") from error
     import pickle
 
+    if _is_torchscript(path):
+        raise UsageError(f"{path}: is a TorchScript archive, which is a program; torch.save its state_dict instead")
     try:
         with _numpy_allowed():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -101,6 +104,12 @@ def _loaded(path: Path) -> Any:
         raise MalformedFileError(
             f"{path}: not a file of torch.save that torch can read: {_first_line(error)}"
         ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError), files.plain_file(path) as file:
+        return any(name.partition("/")[2] == "constants.pkl" for name in zipfile.ZipFile(file).namelist())
+    return False
 
 
 @contextlib.contextmanager
