@@ -14,19 +14,13 @@ from . import files, place
 from .backends import manifest as manifests
 from .backends.claim import rank_hint
 from .backends.finding import Finding
-from .backends.manifest import Manifest
-from .backends.memmap.check import MemmapCheck
-from .backends.memmap.commit_log import COMMITS, CommitLog
-from .backends.memmap.row_file import FRAMES, RowFile
 from .backends.recovery import Recovery
-from .backends.run_files import other_files, run_files
+from .backends.run_files import other_files
+from .backends.table import BACKENDS, run_files
 from .backends.writer_lock import WriterLock
-from .backends.zarr.check import ZarrCheck
 from .errors import DamageError
 from .files import folder_bytes
 from .folders import remove_filling
-from .journal.segment import JOURNAL_FOLDER
-from .journal.tail import cut_tail, read_tail, scanned_segments
 from .progress import Meter, Progress
 
 
@@ -72,13 +66,13 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     except DamageError as error:
         yield Finding("manifest", where / manifests.FILE_NAME, str(error))
         return
-    of_backend = (ZarrCheck if manifest.backend == "zarr" else MemmapCheck)(where, manifest, meter, is_live=is_live)
+    of_backend = BACKENDS[manifest.backend].check(where, manifest, meter, is_live=is_live)
     yield from of_backend.findings()
-    written = run_files(where, manifests.load(where))
+    written = run_files(where)
     unfinished = files.unfinished(written)
     others = other_files(where, written)
     if is_live and others:  # files that came meanwhile are known by now
-        written |= run_files(where, manifests.load(where))
+        written |= run_files(where)
         others = [path for path in others if path not in written and files.partial_of(path) not in written]
         others = [path for path in others if path.exists()]
     for path in others:
@@ -133,10 +127,9 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     where = place.local(path)
     manifests.load(where)  # or a file `lock` would be made where there is no run
     with rank_hint(), _locked(where):
-        manifest = manifests.load(where)
         remove_filling(where)
-        recovery = (_cut_journal if manifest.backend == "zarr" else _cut_commits)(where, manifest)
-        removed = tuple(files.remove_unfinished(run_files(where, manifests.load(where))))
+        recovery = BACKENDS[manifests.load(where).backend].recover(where, manifests.load(where))
+        removed = tuple(files.remove_unfinished(run_files(where)))
     return Repair(recovery, removed, tuple(check(where)))
 
 
@@ -147,16 +140,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _cut_journal(path: Path, manifest: Manifest) -> Recovery:
-    with scanned_segments(path / JOURNAL_FOLDER, manifest.spec, manifest.block_steps) as segments:
-        tail = read_tail(manifest.spec, segments, manifest.sealed_until)
-        dropped_bytes = cut_tail(segments, tail)
-    return Recovery(tail.end(manifest.sealed_until), tuple(tail.dropped_steps), dropped_bytes)
-
-
-def _cut_commits(path: Path, manifest: Manifest) -> Recovery:
-    log = CommitLog(path / COMMITS, manifest.spec, manifest.sealed_until)
-    log.scan()
-    return log.cut(RowFile(path / FRAMES, manifest.spec, manifest.static))

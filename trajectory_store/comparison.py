@@ -217,7 +217,7 @@ def _incompatibility(a: Run, b: Run, name: str) -> str | None:
 def _described(run: Run, name: str) -> tuple[str, str, tuple[int, ...]]:
     if name in run.series:
         return "series", run.series[name].dtype, run.series[name].shape
-    array = _static(run, name)
+    array = run.static[name]
     return "static array", dtype_name(array.dtype), array.shape
 
 
@@ -228,11 +228,6 @@ def _common_dtype(a: str, b: str) -> str | None:
     return storage_dtype(a).name if storage_dtype(a) == storage_dtype(b) else None
 
 
-def _static(run: Run, name: str) -> npt.NDArray[Any]:
-    # A tensor of a file may be larger than any static array of a run: mapped, not read.
-    return run.source.mapped(name) if isinstance(run.source, SafetensorsSource) else run.static[name]
-
-
 def _patterns(array: npt.NDArray[Any], own: str, common: str) -> npt.NDArray[Any]:
     """Bit patterns of an array in the common dtype; a copy if it is widened."""
     bits = array.view(f"<u{array.dtype.itemsize}")
@@ -241,7 +236,7 @@ def _patterns(array: npt.NDArray[Any], own: str, common: str) -> npt.NDArray[Any
 
 def _differs(a: Run, b: Run, name: str) -> bool:
     """Whether a static array differs."""
-    array_a, array_b = _static(a, name), _static(b, name)
+    array_a, array_b = a.static[name], b.static[name]
     own_a, own_b = dtype_name(array_a.dtype), dtype_name(array_b.dtype)
     common = _common_dtype(own_a, own_b)
     assert common is not None

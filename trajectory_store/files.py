@@ -93,6 +93,16 @@ def open_plain(path: Path) -> IO[bytes]:
     return _WholeReads(open_plain_descriptor(path))
 
 
+def open_for_update(path: Path) -> IO[bytes]:
+    """A file that is there, open for reading and writing, unbuffered."""
+    return updated(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+
+
+def updated(descriptor: int) -> IO[bytes]:
+    """The file of a descriptor that is open for reading and writing: closed once, however often it is asked."""
+    return os.fdopen(descriptor, "r+b", buffering=0)
+
+
 def open_plain_descriptor(path: Path) -> int:
     """The descriptor of a plain file, open for reading.
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +13,9 @@ from .backends import manifest as manifests
 from .backends.claim import claim, rank_hint
 from .backends.growth import check_growth
 from .backends.manifest import Manifest, checked_attrs
-from .backends.memmap import sink as memmap_sink
-from .backends.memmap.sink import MemmapSink
-from .backends.recovery import Recovery
-from .backends.sink import Sink, SinkContext, StepCursor
+from .backends.sink import SinkContext, StepCursor, StoredSink
+from .backends.table import BACKENDS
 from .backends.writer_lock import WriterLock
-from .backends.zarr import sink as zarr_sink
-from .backends.zarr.sink import ZarrSink
 from .blocks.layout import block_steps_for
 from .blocks.static_array import StaticArray, checked_static
 from .codec.tile_codecs import check_codec_name
@@ -28,17 +24,6 @@ from .folders import remove_filling
 from .run import Run, open_run
 from .spec import RunSpec, Series, check_new_names, dtype_name
 from .words import Backend, Codec, Durability, check_word
-
-
-class StoredSink(Sink, Protocol):
-    """A sink that writes to disk; a context manager."""
-
-    recovery: Recovery
-    """What opening the run found: for a new run, nothing."""
-
-    def __enter__(self) -> "StoredSink": ...
-
-    def __exit__(self, *error: Any) -> None: ...
 
 
 def create(
@@ -109,8 +94,6 @@ def create(
     check_word("backend", backend, Backend)
     check_word("durability", durability, Durability)
     check_codec_name(codec)
-    if backend == "memmap" and steps is None:
-        raise UsageError("backend 'memmap' reserves the whole run's space, so it needs steps=; 'zarr' does without")
     if block_steps is None:
         block_steps = block_steps_for(list(spec.series.values()))
     if isinstance(block_steps, bool) or not isinstance(block_steps, (int, np.integer)) or not 1 <= block_steps <= 65536:
@@ -118,15 +101,13 @@ def create(
     arrays = checked_static(static, spec.series)
     check_new_names([*spec.series, *arrays])
     manifest = Manifest(spec, backend, int(block_steps), codec, checked_attrs(attrs))
-    if backend == "zarr":
-        for name in spec.series:
-            manifests.check_tile(manifest.layout(name))
+    manifests.check_declaration(manifest)
     declared = {name: StaticArray(array.shape, dtype_name(array.dtype), 0) for name, array in arrays.items()}
     check_growth(where, replace(manifest, static=declared, blocks=dict.fromkeys(spec.series, ())))
     lock: WriterLock | None = None
     try:
         with claim(where, overwrite=overwrite) as folder:
-            (zarr_sink if backend == "zarr" else memmap_sink).create(folder, manifest, arrays)
+            BACKENDS[backend].create(folder, manifest, arrays)
             lock = WriterLock(folder)  # before it is in its place, where others may take it
         return _open_sink(where, lock, durability)
     except BaseException:
@@ -215,19 +196,26 @@ class ReplaySink(SinkContext):
     @property
     def next_step(self) -> int | None:
         """The step that `append` expects; None once every declared step is there."""
-        return self._cursor.next_step
+        return self._sink.next_step if self._is_replayed else self._cursor.next_step
+
+    @property
+    def _is_replayed(self) -> bool:
+        """Whether every recorded step was compared, so that the sink takes the next one."""
+        if self._replayed_until is None or self._cursor.next_step is None:
+            return False
+        return self._cursor.next_step >= self._replayed_until
 
     def append(self, step: int, /, **values: Any) -> None:
         """Compare a step that is recorded, record one that is not.
 
         Raises ReplayMismatchError where a bit differs from what is recorded; the recording stays as it is.
         """
-        self._cursor.check(step)
-        if self._replayed_until is not None and step >= self._replayed_until:
+        if self._is_replayed:
             self._sink.append(step, **values)
         else:
+            self._cursor.check(step)
             self._compare(step, values)
-        self._cursor.advance()
+            self._cursor.advance()
 
     def _compare(self, step: int, values: Mapping[str, Any]) -> None:
         for name, row in self.spec.frame(step, values).items():
@@ -244,16 +232,17 @@ class ReplaySink(SinkContext):
 
     def flush(self) -> int | None:
         """Make every recorded frame survive power loss; returns the last step that was appended or compared."""
-        self._sink.flush()
-        return self._cursor.last_step
+        last_step = self._sink.flush()
+        return last_step if self._is_replayed else self._cursor.last_step
 
     def close(self) -> None:
         """Close the run's sink."""
-        self._recorded.close()
-        self._sink.close()
+        try:
+            self._sink.close()
+        finally:
+            self._recorded.close()
 
 
 def _open_sink(path: Path, lock: WriterLock, durability: Durability) -> StoredSink:
     """The sink of the run at a path that is locked, so that it is the run that it was."""
-    sink = ZarrSink if manifests.load(path).backend == "zarr" else MemmapSink
-    return sink(path, durability=durability, lock=lock)
+    return BACKENDS[manifests.load(path).backend].open_sink(path, lock, durability=durability)

@@ -61,7 +61,7 @@ class InCallersThread(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(function(*args, **kwargs))
-        except BaseException as error:
+        except Exception as error:  # an interrupt comes to the thread that runs this
             future.set_exception(error)
         return future
 
@@ -105,7 +105,7 @@ def record(path: Path, backend: str, *, stop: int = STEPS, close: bool = True, *
 def abandon(sink: Any) -> None:
     """Drop a sink as the death of its process would: nothing is sealed, synced or cut; its lock goes."""
     sink._is_closed = True
-    if isinstance(sink, ZarrSink):
+    if isinstance(sink, ZarrSink):  # its executor goes on: a seal that was begun is not stopped by this
         sink._journal.close()
         sink._lock.release()
     else:

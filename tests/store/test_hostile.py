@@ -21,6 +21,7 @@ from trajectory_store import safetensors_format
 from trajectory_store.backends import manifest
 from trajectory_store.backends.memmap.commit_log import COMMITS, CommitLog
 from trajectory_store.backends.memmap.row_file import FRAMES, RowFile
+from trajectory_store.blocks.layout import BlockPlace
 from trajectory_store.blocks.loaded_block import LoadedBlock
 from trajectory_store.checksum import crc32c
 from trajectory_store.errors import MalformedFileError, TrajectoryError
@@ -242,7 +243,7 @@ def test_blocks_and_static_chunks(share: int, tmp_path: Path, watch: Watch) -> N
         path = record(tmp_path / codec, "zarr", codec=codec)
         loaded = manifest.load(path)
         layout = loaded.layout("W")
-        block = layout.block_path(path, 0)
+        block = BlockPlace(path, layout, 0).path
         data = block.read_bytes()
         n_chunk = len(data) - layout.index_bytes
         chance = random.Random(share)
@@ -257,7 +258,7 @@ def test_blocks_and_static_chunks(share: int, tmp_path: Path, watch: Watch) -> N
             block.write_bytes(content)
             body["blocks"]["W"][0] = [len(content), f"{zlib.crc32(content):08x}", content[:-5:-1].hex()]
             put_manifest(path, json.dumps(body).encode())
-            watch.read(lambda: list(LoadedBlock(path, layout, 0).flaws()), str(n))
+            watch.read(lambda: list(LoadedBlock(BlockPlace(path, layout, 0)).flaws()), str(n))
             watch.read(lambda: read_all(path), str(n))
         static = loaded.static["ids"].chunk_path(path, "ids")
         data = static.read_bytes()

@@ -14,6 +14,7 @@ from contracts import SERIES, STATIC, STEPS, bits, record, values
 import trajectory_store as ts
 from trajectory_store.backends import manifest
 from trajectory_store.backends.zarr.metadata import zarr_metadata
+from trajectory_store.blocks.layout import BlockPlace
 from trajectory_store.blocks.loaded_block import LoadedBlock
 from trajectory_store.checksum import crc32c
 
@@ -142,9 +143,9 @@ def test_arrays_that_zarr_writes_with_our_metadata_are_ours(
 
     loaded = manifest.load(theirs)
     layout = loaded.layout("x")
-    blocks = tuple(LoadedBlock(theirs, layout, block).committed for block in range(3))
+    blocks = tuple(LoadedBlock(BlockPlace(theirs, layout, block)).committed for block in range(3))
     for block in range(3):
-        assert len(LoadedBlock(theirs, layout, block).index()) == layout.n_tiles
+        assert len(LoadedBlock(BlockPlace(theirs, layout, block)).index()) == layout.n_tiles
     dataclasses.replace(loaded, blocks={"x": blocks}).store(theirs)
     with ts.open(theirs) as run:
         assert bits(run["x"].bits[...]) == bits(rows)

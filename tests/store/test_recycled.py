@@ -153,7 +153,7 @@ def test_a_reader_that_comes_too_late_opens_nothing(tmp_path: Path, monkeypatch:
         one.keep(path)
         taken = one.take(segment_path(tmp_path, BLOCK_STEPS))
         assert taken is not None
-        os.close(taken)
+        taken.close()
         hold(descriptor)
 
     monkeypatch.setattr(spare, "hold", late)

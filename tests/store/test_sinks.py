@@ -17,7 +17,8 @@ from faulty_files import FailingDisk
 
 import trajectory_store as ts
 from trajectory_store import files
-from trajectory_store.backends.zarr.sink import MAX_WAITING_BLOCKS, ZarrSink
+from trajectory_store.backends.zarr.sealing import MAX_WAITING_BLOCKS
+from trajectory_store.backends.zarr.sink import ZarrSink
 from trajectory_store.errors import (
     ReplayMismatchError,
     RunExistsError,
@@ -314,7 +315,7 @@ def test_an_error_of_the_sealing_thread_reaches_the_next_call(tmp_path: Path, sw
             disk.is_full = failed < 3
             continue
         step += 1
-        sink._sealing is None or sink._sealing.exception(10)  # let the background catch up
+        sink._sealer._running is None or sink._sealer._running.exception(10)  # let the background catch up
     assert failed
     sink.close()
     with ts.open(tmp_path / "run") as run:
@@ -370,14 +371,14 @@ def test_a_sink_that_cannot_keep_up_lets_the_trainer_wait_and_counts_it(tmp_path
     series = {"x": ts.Series((4,), "float32")}
     ts.create(tmp_path / "run", series, steps=100, block_steps=2).close()
     sink = ZarrSink(tmp_path / "run")
-    seal = sink._seal
+    seal = sink._sealer.seal
 
     def sealed_late(steps: Any) -> None:
         gate.wait()
         time.sleep(0.05)
         seal(steps)
 
-    sink._seal = sealed_late  # type: ignore[method-assign]
+    sink._sealer.seal = sealed_late  # type: ignore[method-assign]
     n_free = 2 * (MAX_WAITING_BLOCKS + 1)
     for step in range(n_free):
         sink.append(step, x=np.zeros(4, np.float32))

@@ -14,7 +14,8 @@ from ..errors import BusyError, RunExistsError, RunLockedError, TrajectoryError
 from ..folders import fill_folder, is_empty
 from . import manifest as manifests
 from . import writer_lock
-from .run_files import other_files, run_files
+from .run_files import other_files
+from .table import run_files
 from .writer_lock import WriterLock
 
 _LOCK = {writer_lock.FILE_NAME}
@@ -67,7 +68,7 @@ def check_free(path: Path, *, overwrite: bool, is_own: bool = False) -> None:
 def _require_nothing_else(path: Path) -> None:
     """Raise RunExistsError if the folder of a run, all of which an overwrite removes, holds a file that is not its."""
     try:
-        written = run_files(path, manifests.load(path))
+        written = run_files(path)
     except TrajectoryError as error:
         raise RunExistsError(
             f"{error}; nothing else says which files are the run's, so {path} will not be overwritten; remove it"

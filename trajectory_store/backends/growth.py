@@ -7,7 +7,7 @@ import bisect
 import os
 from pathlib import Path
 
-from ..blocks.layout import Layout
+from ..blocks.layout import BlockPlace, Layout
 from ..errors import UsageError
 from ..spec import MAX_STEPS
 from .manifest import MAX_BYTES, MAX_DECLARED_BYTES, Manifest
@@ -43,7 +43,7 @@ def check_growth(run_folder: Path, manifest: Manifest) -> None:
             f"{run_folder}: the blocks of {steps:,} steps would make its manifest larger than the limit of"
             f" {MAX_BYTES:,} bytes; take a larger block_steps, or declare no more steps than there will be"
         )
-    if manifest.backend == "zarr":
+    if manifest.has_blocks:
         for name in manifest.spec.series:
             _check_path(run_folder, manifest.layout(name), MAX_STEPS if steps is None else steps)
     else:
@@ -92,7 +92,7 @@ def _check_rows(run_folder: Path, manifest: Manifest) -> None:
 
 def _check_path(run_folder: Path, layout: Layout, steps: int) -> None:
     """Raise UsageError where a block's file, while it is written, has a longer path than the system takes."""
-    last = layout.block_path(run_folder.absolute(), layout.series.rows_before(steps) // layout.block_rows)
+    last = BlockPlace(run_folder.absolute(), layout, layout.series.rows_before(steps) // layout.block_rows).path
     n_bytes = len(os.fsencode(last)) + _PARTIAL_BYTES
     if n_bytes > _MAX_PATH_BYTES:
         raise UsageError(

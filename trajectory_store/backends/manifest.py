@@ -22,6 +22,7 @@ from .writer_lock import WriterLock
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
+BACKENDS = ("zarr", "memmap")
 MAX_DECLARED_BYTES = 1 << 26
 """What the file may take before the first step, with attrs and all that is declared."""
 MAX_BYTES = 1 << 27
@@ -47,6 +48,11 @@ class Manifest:
     static: dict[str, StaticArray] = field(default_factory=dict)
     sealed_until: int = 0
     blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether frames are sealed into blocks; if not, rows stay where they are written."""
+        return self.backend == "zarr"
 
     def layout(self, name: str) -> Layout:
         """How one series lies in its blocks."""
@@ -171,10 +177,8 @@ def _from_json(value: dict[str, Any]) -> Manifest:
             f"format version {value['version']!r}, while this package reads version {FORMAT_VERSION}; upgrade it"
         )
     spec = RunSpec.from_json(value["spec"])
-    if value["backend"] not in ("zarr", "memmap"):
+    if value["backend"] not in BACKENDS:
         raise ValueError(f"backend {value['backend']!r}")
-    if value["backend"] == "memmap" and spec.steps is None:
-        raise ValueError("backend 'memmap' without a number of steps")
     check_codec_name(value["codec"])
     static = {}
     for name, array in value["static"].items():
@@ -190,22 +194,26 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         _bounded(value["sealed_until"], 0, MAX_STEPS + 1),
         {name: tuple(_block(block) for block in blocks) for name, blocks in value["blocks"].items()},
     )
-    if manifest.backend == "zarr":
-        for name in spec.series:
-            check_tile(manifest.layout(name))
-            n_blocks = -(-manifest.sealed_rows(name) // manifest.layout(name).block_rows)
-            if len(manifest.blocks.get(name, ())) != n_blocks:
-                raise SpecError(f"series {name!r} has {len(manifest.blocks.get(name, ()))} blocks, expected {n_blocks}")
+    check_declaration(manifest)
+    for name in spec.series if manifest.has_blocks else ():
+        n_blocks = -(-manifest.sealed_rows(name) // manifest.layout(name).block_rows)
+        if len(manifest.blocks.get(name, ())) != n_blocks:
+            raise SpecError(f"series {name!r} has {len(manifest.blocks.get(name, ()))} blocks, expected {n_blocks}")
     return manifest
 
 
-def check_tile(layout: Layout) -> None:
-    """Raise SpecError where one chunk decodes to more than any reader should be asked to hold."""
-    if layout.decoded_tile_bytes > _MAX_TILE_BYTES:
-        raise SpecError(
-            f"series {layout.name!r}: {layout.block_rows:,} rows make chunks of {layout.decoded_tile_bytes:,} bytes,"
-            f" above the limit of {_MAX_TILE_BYTES:,}; take a smaller block_steps, or split its first axis"
-        )
+def check_declaration(manifest: Manifest) -> None:
+    """Raise SpecError unless its backend can keep what is declared, and any reader can hold one chunk of it."""
+    if not manifest.has_blocks:
+        if manifest.spec.steps is None:
+            raise SpecError("backend 'memmap' reserves the whole run's space, so it needs steps=; 'zarr' does without")
+        return
+    for layout in map(manifest.layout, manifest.spec.series):
+        if layout.decoded_tile_bytes > _MAX_TILE_BYTES:
+            raise SpecError(
+                f"series {layout.name!r}: {layout.block_rows:,} rows make chunks of {layout.decoded_tile_bytes:,}"
+                f" bytes, above the limit of {_MAX_TILE_BYTES:,}; take a smaller block_steps, or split its first axis"
+            )
 
 
 def _block(value: Any) -> Block:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import StepOrderError
 from ..spec import RunSpec, Series
+from .recovery import Recovery
 
 
 class Sink(Protocol):
@@ -50,6 +51,17 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish: no more frames. Harmless when called twice."""
+
+
+class StoredSink(Sink, Protocol):
+    """A sink that writes to disk; a context manager."""
+
+    recovery: Recovery
+    """What opening the run found: for a new run, nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
 
 
 class SinkContext:

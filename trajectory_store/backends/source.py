@@ -18,6 +18,8 @@ class Source(Protocol):
 
     path: Path
     backend: str
+    is_on_disk: bool
+    """Whether any process can open it by its path."""
 
     @property
     def spec(self) -> RunSpec:
@@ -40,6 +42,12 @@ class Source(Protocol):
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
         """Rows of a series in storage dtype, shape (rows, tokens, …); a copy. tokens is None for a scalar series."""
+
+    def mapped(self, name: str, start: int, stop: int) -> npt.NDArray[Any] | None:
+        """Rows [start, stop) of a series in storage dtype as they lie in a file, verified; None if they lie in none.
+
+        The view is of the file: it is to be used at once and not to be written to.
+        """
 
     def block_rows(self, name: str) -> int:
         """How many rows are read together most cheaply."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -12,11 +11,7 @@ from .. import files
 from ..checksum import crc32c, file_crc32
 from ..codec.tile_codecs import DecodedTile
 from ..errors import DamageError
-from .layout import (
-    INDEX_CRC,
-    INDEX_ENTRY,
-    Layout,
-)
+from .layout import INDEX_CRC, INDEX_ENTRY, BlockPlace, Layout
 
 
 @dataclass(frozen=True)
@@ -42,17 +37,14 @@ def index_crc32c(data: bytes) -> int:
     return int(INDEX_CRC.unpack(data[-INDEX_CRC.size :])[0]) if len(data) >= INDEX_CRC.size else 0
 
 
-def write_block(
-    run_folder: Path, layout: Layout, block: int, spans: Sequence[npt.NDArray[Any]], *, sync: bool
-) -> Block:
+def write_block(place: BlockPlace, spans: Sequence[npt.NDArray[Any]], *, sync: bool) -> Block:
     """Encode the rows of a block, from its first, tile by tile into its file; replaces a block with fewer rows.
 
     spans: the rows in order, as arrays of shape (n, …); one tile is in memory beside them. Synced unless told.
     """
-    path = layout.block_path(run_folder, block)
-    files.make_folders(path.parent, sync=sync)
-    with files.write_atomically(path, sync=sync) as file:
-        return Block.of(_written(file, encode_block(layout, spans)))
+    files.make_folders(place.path.parent, sync=sync)
+    with files.write_atomically(place.path, sync=sync) as file:
+        return Block.of(_written(file, encode_block(place.layout, spans)))
 
 
 def _written(file: IO[bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -90,29 +82,25 @@ def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -
     return patterns
 
 
-def parse_index(run_folder: Path, layout: Layout, block: int, data: bytes, n_bytes: int) -> list[tuple[int, int]]:
+def parse_index(place: BlockPlace, data: bytes, n_bytes: int) -> list[tuple[int, int]]:
     """(offset, size) of each chunk from the last bytes of a block's file of `n_bytes` bytes, checked against both."""
+    layout = place.layout
     entries, end = data[: -INDEX_CRC.size], n_bytes - layout.index_bytes
     if len(data) != layout.index_bytes or INDEX_CRC.pack(crc32c(entries)) != data[-INDEX_CRC.size :]:
-        raise damaged(run_folder, layout, block, "the index of its chunks fails its checksum")
+        raise place.damage("the index of its chunks fails its checksum")
     index = list(INDEX_ENTRY.iter_unpack(entries))
     most = layout.most_chunk_bytes
     if any(offset + size > end or size > most for offset, size in index):
-        raise damaged(run_folder, layout, block, "the index of its chunks points outside of the file")
+        raise place.damage("the index of its chunks points outside of the file")
     return index
 
 
-def decode_chunk(run_folder: Path, layout: Layout, block: int, tile: int, chunk: bytes) -> DecodedTile:
+def decode_chunk(place: BlockPlace, tile: int, chunk: bytes) -> DecodedTile:
     """Decompress one chunk of a block's file; DamageError names the file, the steps and the tokens."""
+    layout = place.layout
     try:
         return layout.codec.decode(chunk, layout.tile_shape, layout.series.storage_dtype)
     except DamageError as error:
         first = tile * layout.tile_tokens
         tokens = f"entries {first} to {first + layout.tile_tokens - 1}: " if layout.series.shape else ""
-        raise damaged(run_folder, layout, block, f"{tokens}{error}") from error
-
-
-def damaged(run_folder: Path, layout: Layout, block: int, what: str) -> DamageError:
-    """The error for a block's file, with the file and the steps."""
-    path = layout.block_path(run_folder, block)
-    return DamageError(f'{path}, {layout.describe(block)}: {what}; run "trajectory-store check"')
+        raise place.damage(f"{tokens}{error}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codec.tile_codecs import TileCodec, codec_for
+from ..errors import DamageError
 from ..spec import Series
 from .zarr_json import zarr_array
 
@@ -116,15 +117,11 @@ class Layout:
         """How many of a series' first `n_rows` rows are in a block."""
         return min(self.block_rows, n_rows - block * self.block_rows)
 
-    def describe(self, block: int, n_rows: int | None = None) -> str:
-        """The steps that a block is for, or that its first `n_rows` rows are, for messages."""
+    def steps_in(self, block: int, n_rows: int | None = None) -> range:
+        """From the first to the last step of a block, or of its first `n_rows` rows."""
         first = block * self.block_rows
         steps = self.series.steps_of(first, first + (n_rows or self.block_rows))
-        return f"steps {steps[0]} to {steps[-1]} of series {self.name!r}"
-
-    def block_path(self, run_folder: Path, block: int) -> Path:
-        """The file of a block, under Zarr's default chunk key."""
-        return Path(f"{run_folder}/{self.name}/c/{block}" + "/0" * len(self.series.shape))
+        return range(int(steps[0]), int(steps[-1]) + 1)
 
     def zarr_metadata(self, n_rows: int) -> dict[str, Any]:
         """The array's zarr.json once `n_rows` rows are sealed."""
@@ -149,3 +146,27 @@ class Layout:
             (first_dim, *(series.dims or ())),
             attributes,
         )
+
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """Where one block of a series is kept."""
+
+    run_folder: Path
+    layout: Layout
+    block: int
+
+    @cached_property
+    def path(self) -> Path:
+        """The block's file, under Zarr's default chunk key."""
+        series = self.layout.series
+        return Path(f"{self.run_folder}/{self.layout.name}/c/{self.block}" + "/0" * len(series.shape))
+
+    def describe(self, n_rows: int | None = None) -> str:
+        """The file and the steps of the block, or of its first `n_rows` rows, for messages."""
+        steps = self.layout.steps_in(self.block, n_rows)
+        return f"{self.path}, steps {steps[0]} to {steps[-1]} of series {self.layout.name!r}"
+
+    def damage(self, what: str) -> DamageError:
+        """The error that says what is wrong with the block's file."""
+        return DamageError(f'{self.describe()}: {what}; run "trajectory-store check"')

@@ -7,7 +7,6 @@ between the block and the manifest that counts its rows. What was read at once s
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from .. import files
 from ..codec.tile_codecs import DecodedTile
 from ..errors import DamageError
 from .block import Block, decode_chunk, encode_block, parse_index
-from .layout import Layout
+from .layout import BlockPlace
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,18 @@ class Flaw:
 class LoadedBlock:
     """The bytes of a block's file; DamageError where there are none, or more than the block can have."""
 
-    def __init__(self, run_folder: Path, layout: Layout, block: int) -> None:
-        self._place = (run_folder, layout, block)
-        self._layout = layout
-        path = layout.block_path(run_folder, block)
+    def __init__(self, place: BlockPlace) -> None:
+        self._place = place
+        self._layout = layout = place.layout
         try:
-            with files.plain_file(path) as file:
+            with files.plain_file(place.path) as file:
                 n_bytes = os.fstat(file.fileno()).st_size
                 if n_bytes > layout.most_block_bytes:
-                    raise DamageError(f"{path}, {layout.describe(block)}: {n_bytes:,} bytes are more than it can have")
+                    raise DamageError(f"{place.describe()}: {n_bytes:,} bytes are more than it can have")
                 self._data = file.read(n_bytes)
         except FileNotFoundError as error:
             raise DamageError(
-                f"{path}, {layout.describe(block)}: the file cannot be read: {error.strerror}; restore it from a copy"
+                f"{place.describe()}: the file cannot be read: {error.strerror}; restore it from a copy"
             ) from error
         self.committed = Block.of([self._data])
 
@@ -81,12 +79,12 @@ class LoadedBlock:
 
     def index(self) -> list[tuple[int, int]]:
         """(offset, size) of each chunk, checked."""
-        return parse_index(*self._place, self._data[-self._layout.index_bytes :], len(self._data))
+        return parse_index(self._place, self._data[-self._layout.index_bytes :], len(self._data))
 
     def tile(self, tile: int) -> DecodedTile:
         """One chunk decompressed; DamageError names the file, the steps and the tokens."""
         offset, size = self.index()[tile]
-        return decode_chunk(*self._place, tile, self._data[offset : offset + size])
+        return decode_chunk(self._place, tile, self._data[offset : offset + size])
 
     def rows(self, n_rows: int) -> npt.NDArray[Any]:
         """The first `n_rows` rows as bit patterns, shape (n_rows, …)."""

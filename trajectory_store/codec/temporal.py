@@ -188,7 +188,7 @@ class Decoder:
             raise ValueError(f"{len(self._packed):,} bytes of rows and moves, but the masks name {n_bytes:,} of rows")
         self._moves = motion.unpack(self._packed[n_bytes:], shape[0], geometry.width)
         self._done: _Rows | None = None  # once rows are asked for
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def nbytes(self) -> int:
@@ -242,31 +242,30 @@ class _Rows:
     ) -> None:
         self.patterns = patterns
         self._masks, self._packed, self._moves, self._geometry = masks, packed, moves, geometry
-        self._n_done = 0
-        self._n_read = 0  # bytes of `packed`
+        self._progress = 0, 0  # rows that are decoded, and the bytes of `packed` that they took
 
     def go_on(self, stop: int) -> None:
         """Decode the rows up to `stop` that are not decoded yet."""
-        geometry, start, patterns = self._geometry, self._n_done, self.patterns
+        geometry, patterns = self._geometry, self.patterns
+        start, n_read = self._progress
         if stop <= start:
             return
-        self._n_done = stop
         kernels = kernels_for(geometry.itemsize, (stop - start) * geometry.n_values * geometry.itemsize)
         if kernels is not None:
             stride = patterns.strides[0] // geometry.itemsize
             flat = as_strided(patterns, ((len(patterns) - 1) * stride + geometry.n_values,), (geometry.itemsize,))
-            self._n_read += kernels.decode(
-                *(self._masks, self._packed[self._n_read :], self._moves, flat, stride),
+            n_read += kernels.decode(
+                *(self._masks, self._packed[n_read:], self._moves, flat, stride),
                 *(geometry.n_tokens, geometry.q, start, stop),
             )
+            self._progress = stop, n_read  # at once and last: who is interrupted before decodes these rows again
             return
         if start == 0:
             _decode_first(self._packed[: geometry.first_row_bytes], patterns[0], geometry)
-            self._n_read, start = geometry.first_row_bytes, 1
+            n_read, start = geometry.first_row_bytes, 1
         masks = self._masks[start:stop]
         n_bytes = int(bit_planes.row_bytes(masks, geometry.q, geometry.itemsize).sum())
-        packed = self._packed[self._n_read : self._n_read + n_bytes]
-        self._n_read += n_bytes
+        packed = self._packed[n_read : n_read + n_bytes]
         zigzag = bit_planes.unpack(masks, packed, geometry.q, patterns.dtype)
         deltas = bit_planes.unzigzag(zigzag)[:, : geometry.n_values]
         for row, delta in enumerate(deltas, start):  # 17 times faster than np.cumsum(axis=0)
@@ -275,6 +274,7 @@ class _Rows:
                 before = predicted.reshape(geometry.n_tokens, geometry.width)
                 predicted = motion.predict(before, self._moves[row]).reshape(-1)
             np.add(predicted, delta, out=patterns[row])
+        self._progress = stop, n_read + n_bytes
 
 
 def _are_few(tokens: slice, geometry: Geometry) -> bool:

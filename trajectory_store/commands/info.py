@@ -24,7 +24,6 @@ def command(run: Path, as_json: bool) -> None:
 
 def about(path: Path) -> dict[str, Any]:
     """What there is to know about a run without decoding any of its steps, as JSON can hold it."""
-    from ..backends.safetensors.source import SafetensorsSource
     from ..run import open_run
 
     with open_run(path) as run:
@@ -48,12 +47,11 @@ def about(path: Path) -> dict[str, Any]:
             },
             "attrs": dict(run.attrs),
         }
-        if isinstance(run.source, SafetensorsSource):
-            arrays = {name: run.source.mapped(name) for name in run.source.static_names}
+        if path.is_file():
             found["static"] = {
-                n: {"dtype": str(array.dtype), "shape": list(array.shape)} for n, array in arrays.items()
+                name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in run.static.items()
             }
-            raw_bytes = sum(array.nbytes for array in arrays.values())
+            raw_bytes = sum(array.nbytes for array in run.static.values())
             found["stored_bytes"] = path.stat().st_size
         else:
             raw_bytes = _add_stored(found, path)
@@ -72,7 +70,7 @@ def _add_stored(found: dict[str, Any], path: Path) -> int:
     found["is_being_written"] = writer_lock.WriterLock.is_held(path)
     found["static"] = {n: {"dtype": one.dtype, "shape": list(one.shape)} for n, one in committed.static.items()}
     found["stored_bytes"] = folder_bytes(path)
-    if committed.backend == "zarr":
+    if committed.has_blocks:
         sealed_steps = len(committed.spec.steps_before(committed.sealed_until))
         found["codec"] = committed.codec
         found["block_steps"] = committed.block_steps

@@ -7,9 +7,8 @@ open reads on.
 
 import contextlib
 import fcntl
-import os
-import threading
 from pathlib import Path
+from typing import IO
 
 from .. import files
 
@@ -27,7 +26,7 @@ def hold(descriptor: int) -> None:
 
 
 class Spare:
-    """At most one spare file in a journal's folder. Thread-safe: segments are sealed in one thread, begun in another.
+    """At most one spare file in a journal's folder. Segments are sealed in one thread, and begun in another.
 
     Nothing is synced. After a power loss a sealed segment may come back, under its own name or the spare's. Its own
     name is a step before `sealed_until`, so either name says that nothing in the file counts.
@@ -35,7 +34,6 @@ class Spare:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
-        self._handover = threading.Lock()
 
     def keep(self, segment: Path) -> None:
         """Make a sealed segment's file the spare. Remove it instead if a reader holds it, or if there is a spare
@@ -48,17 +46,24 @@ class Spare:
                 with contextlib.suppress(FileNotFoundError):
                     files.disk.unlink(segment)
 
-    def take(self, segment: Path) -> int | None:
-        """Give the spare the name `segment`: its descriptor, open for reading and writing; None where there is none.
+    def take(self, segment: Path) -> IO[bytes] | None:
+        """Give the spare the name `segment`: its file, open for reading and writing; None where there is none.
 
         What is in the file is still there.
         """
         try:
-            with self._handover:
-                files.disk.rename(self._path, segment)
+            file = files.open_for_update(self._path)
         except FileNotFoundError:
             return None
-        return os.open(segment, os.O_RDWR | os.O_CLOEXEC)
+        # Readers cannot hold the next segment before the lock is gone under which its file became the spare.
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+            files.disk.rename(self._path, segment)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def remove(self) -> None:
         """Remove the spare, also one that a dead writer has left. Harmless if there is none."""
@@ -69,19 +74,16 @@ class Spare:
     def _renamed(self, segment: Path) -> bool:
         """Whether nobody holds the segment's file, and it is the spare now."""
         try:
-            descriptor = os.open(segment, os.O_RDWR | os.O_CLOEXEC)
+            file = files.open_for_update(segment)
         except OSError:
             return False
-        try:
-            with self._handover:  # the next segment must not be there, for readers to hold, before the lock is gone
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:  # a reader holds it, or nobody can tell
-                    return False
-                try:
-                    files.disk.rename(segment, self._path)
-                finally:
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile would keep it
-            return True
-        finally:
-            os.close(descriptor)
+        with file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # a reader holds it, or nobody can tell
+                return False
+            try:
+                files.disk.rename(segment, self._path)
+            finally:
+                fcntl.flock(file.fileno(), fcntl.LOCK_UN)  # a child forked meanwhile would keep it
+        return True

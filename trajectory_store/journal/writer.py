@@ -9,7 +9,7 @@ Order of durable calls: docs/design.md, "Commit protocol".
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import files
 from ..spec import Frame
@@ -30,7 +30,7 @@ class JournalWriter:
         self._folder = folder
         self._sync_every_frame = sync_every_frame
         self.spare = Spare(folder)
-        self._descriptor = -1
+        self._file: IO[bytes] | None = None
         self._n_bytes = 0  # up to the end of the last record
         self._written_bytes = 0  # up to the end of the end record behind it, where there is one
         self._file_bytes = 0
@@ -49,21 +49,24 @@ class JournalWriter:
             if self._path.exists():
                 files.disk.unlink(self._path)
             spare = self.spare.take(self._path)
-            self._descriptor = files.disk.create(self._path) if spare is None else spare
+            self._file = files.updated(files.disk.create(self._path)) if spare is None else spare
         self._n_bytes = self._written_bytes = self._synced_bytes = 0
         self._file_bytes = os.fstat(self._descriptor).st_size
         self.entries = []
         self._folder_is_synced = self._must_rewrite = False
 
-    def reopen(self, first_step: int, entries: list[Entry], synced_step: int) -> None:
-        """Go on with a segment that recovery has cut behind these frames."""
+    def reopen(self, first_step: int, entries: list[Entry], synced_step: int, *, must_rewrite: bool) -> None:
+        """Go on with a segment that recovery has cut behind these frames.
+
+        With `must_rewrite` an earlier sync in this process may have failed, so the next one writes all of it again.
+        """
         self.close()
         self._path = segment_path(self._folder, first_step)
         with files.storage_errors("open", self._path):
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            self._file = files.open_for_update(self._path)
         self._n_bytes = self._written_bytes = self._file_bytes = os.fstat(self._descriptor).st_size
         self._synced_bytes = 0
-        self._folder_is_synced = self._must_rewrite = False
+        self._folder_is_synced, self._must_rewrite = False, must_rewrite
         self.entries, self._synced_step = entries, synced_step
 
     def append(self, step: int, frame: Frame) -> None:
@@ -88,9 +91,13 @@ class JournalWriter:
 
     def close(self) -> None:
         """Close the current segment's file; nothing is synced."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def _descriptor(self) -> int:
+        assert self._file is not None
+        return self._file.fileno()
 
     def _sync(self, step: int) -> None:
         with files.storage_errors("sync", self._path):

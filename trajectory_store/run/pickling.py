@@ -33,7 +33,7 @@ def _reduced_run(run: Run) -> _Reduced:
 def _reduced_series(series: LazySeries) -> _Reduced:
     """A lazy series as `pickle` takes it. A series of arrays in memory takes those arrays along."""
     source = series.source
-    if source.backend == "memory":
+    if not source.is_on_disk:
         return LazySeries, (source, series.name, series.dtype)
     where = os.fspath(source.path.absolute())
     return _open_series, (where, source.recorded_until, series.name, series.dtype)

@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from .. import files, place
 from ..backends import manifest as manifests
-from ..backends.memmap.source import MemmapSource
 from ..backends.safetensors.source import SafetensorsSource
 from ..backends.source import Source
-from ..backends.zarr.source import ZarrSource
+from ..backends.table import BACKENDS
 from ..errors import SeriesNotFoundError
 from ..plain_text import printable
 from ..spec import Series
@@ -53,8 +52,7 @@ def open_run(path: str | os.PathLike[str]) -> "Run":
         is_file = where.is_file()
     if is_file:
         return Run(SafetensorsSource(where))
-    backend = manifests.load(where).backend
-    return Run(ZarrSource(where) if backend == "zarr" else MemmapSource(where))
+    return Run(BACKENDS[manifests.load(where).backend].open_source(where))
 
 
 @contextlib.contextmanager

@@ -5,11 +5,10 @@ step whose header is there survives the death of the process. The space of the w
 """
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +16,18 @@ import numpy.typing as npt
 from ... import files, safetensors_format
 from ...blocks.static_array import StaticArray
 from ...checksum import file_crc32
-from ...errors import UsageError
 from ...journal import record
-from ...safetensors_format import Tensor
-from ...spec import RunSpec, dtype_name, storage_dtype
+from ...spec import Frame, dtype_name, storage_dtype
 from .. import manifest as manifests
+from ..disk_sink import DiskSink
 from ..manifest import Manifest
 from ..recovery import Recovery
-from ..run_files import run_files
-from ..sink import SinkContext, StepCursor
+from ..sink import StepCursor
 from ..writer_lock import WriterLock
-from .commit_log import COMMITS, CommitLog
+from .commit_log import COMMITS
+from .recovery import recover_rows
 from .row_file import FRAMES, RowFile, tensors_of
+from .run_files import run_files
 
 _COPY_BYTES = 8 << 20
 
@@ -70,53 +69,50 @@ def _write_rows(
                 files.write_all(descriptor, [part], offset)
 
 
-class MemmapSink(SinkContext):
-    """Writes one run in place. One thread appends, flushes and closes."""
+class MemmapSink(DiskSink):
+    """Writes one run in place. One thread appends, flushes and closes.
+
+    `close` cuts the file to the steps that were recorded. The cut copies the file; a run that has all its planned steps
+    needs none.
+    """
 
     def __init__(self, folder: Path, *, durability: str = "process", lock: WriterLock | None = None) -> None:
-        self._folder = folder
         self._sync_every_frame = durability == "power"
         self._sync = durability != "none"
-        self._is_closed = False
-        self._rows_descriptor = self._log_descriptor = -1
-        self._log_bytes = self._synced_log_bytes = 0
-        self._must_rewrite_rows = self._must_rewrite_log = False
-        self._last_step = self._synced_step = -1
-        self._tensors: dict[str, Tensor] = {}
-        self._lock = lock or WriterLock(folder)
-        try:
-            self._manifest = manifests.load(folder)
-            self._cursor = StepCursor(self.spec, None)
-            self.recovery = self._recover()
-        except BaseException:
-            self._release()
-            raise
+        self._rows_file: IO[bytes] | None = None
+        self._log_file: IO[bytes] | None = None
+        super().__init__(folder, lock)
 
-    @property
-    def spec(self) -> RunSpec:
-        """What is recorded."""
-        return self._manifest.spec
+    def _open(self) -> Recovery:
+        """Cut the log behind the last sound step and give the file room for every planned step."""
+        was_interrupted = self._log_file is not None  # so that a sync may have failed since
+        self._close_files()
+        self._manifest = manifests.load(self._folder)
+        assert self.spec.steps is not None
+        kept = recover_rows(self._folder, self._manifest)
+        recorded_until = kept.recovery.kept_until
+        with files.storage_errors("open", kept.log.path):
+            self._log_file = files.open_for_update(kept.log.path)
+        self._log_bytes = kept.log.end
+        self._synced_log_bytes = 0
+        self._must_rewrite_rows = self._must_rewrite_log = was_interrupted
+        self._synced_step = kept.log.synced_step
+        self._last_step = recorded_until - 1
+        self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
+        self._tensors = kept.rows.tensors
+        files.remove_unfinished(run_files(self._folder))
+        if kept.rows.steps < self.spec.steps:
+            self._resize(self.spec.steps, recorded_until)
+        else:
+            self._open_rows()
+        return kept.recovery
 
-    @property
-    def next_step(self) -> int | None:
-        """The step that `append` expects; None once every planned step is there."""
-        return self._cursor.next_step
-
-    def append(self, step: int, /, **values: Any) -> None:
-        """Record one frame; when this returns it survives the death of the process.
-
-        Raises UsageError's children on a frame that does not fit, StorageError where the disk refuses; in both cases
-        the frame is not recorded and may be appended again.
-        """
-        if self._is_closed:
-            raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
-        self._cursor.check(step)
-        frame = self.spec.frame(step, values)
+    def _record(self, step: int, frame: Frame) -> None:
         with files.storage_errors("write", self._folder / FRAMES):
             for name, row in frame.items():
                 series = self.spec.series[name]
                 offset = self._tensors[name].offset + series.rows_before(step) * series.row_bytes
-                files.write_all(self._rows_descriptor, [row], offset)
+                files.write_all(_descriptor(self._rows_file), [row], offset)
             if self._sync_every_frame:
                 self._sync_rows(step)  # without it: a committed step without its rows
         self._commit(record.commit_buffers(step, self._synced_step, frame), sync=self._sync_every_frame)
@@ -125,13 +121,7 @@ class MemmapSink(SinkContext):
         self._last_step = step
         self._cursor.advance()
 
-    def flush(self) -> int | None:
-        """Make every appended frame survive power loss; returns the last such step, None where there is none.
-
-        With durability "none" nothing is synced.
-        """
-        if self._is_closed:
-            raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
+    def _sync_frames(self) -> None:
         if self._sync and self._synced_step < self._last_step:
             with files.storage_errors("sync", self._folder):
                 self._sync_rows(self._last_step)  # without it: committed steps without their rows
@@ -139,35 +129,24 @@ class MemmapSink(SinkContext):
             self._synced_step = self._last_step
             # Not synced itself: if it is lost, what it speaks of is still there and sound.
             self._commit(record.sync_buffers(self._synced_step), sync=False)
-        return self._cursor.last_step
 
-    def close(self) -> None:
-        """Sync, cut the file to the steps that were recorded, and let another writer in.
-
-        The cut copies the file; a run that has all its planned steps needs none.
-        """
-        if self._is_closed:
-            return
-        try:
-            self.flush()
-            recorded_until = self._last_step + 1
-            if self.next_step is not None:
-                self._resize(recorded_until, recorded_until)
-            self._manifest = self._manifest.with_sealed(recorded_until, {})
-            self._manifest.store(self._folder, sync=self._sync)  # without it: a log that was cut short looks whole
-        finally:
-            self._is_closed = True
-            self._release()
+    def _end(self) -> None:
+        self._sync_frames()
+        recorded_until = self._last_step + 1
+        if self._cursor.next_step is not None:
+            self._resize(recorded_until, recorded_until)
+        self._manifest = self._manifest.with_sealed(recorded_until, {})
+        self._manifest.store(self._folder, sync=self._sync)  # without it: a log that was cut short looks whole
 
     def _commit(self, buffers: list[Any], *, sync: bool) -> None:
         with files.storage_errors("write", self._folder / COMMITS):
             try:
-                end = files.write_all(self._log_descriptor, buffers, self._log_bytes)
+                end = files.write_all(_descriptor(self._log_file), buffers, self._log_bytes)
                 if sync:
                     self._sync_log(end)  # without it: rows without their commit
             except OSError:
                 with contextlib.suppress(OSError):  # the next commit takes its place
-                    files.disk.truncate(self._log_descriptor, self._log_bytes)
+                    files.disk.truncate(_descriptor(self._log_file), self._log_bytes)
                 raise
             self._log_bytes = end
 
@@ -178,40 +157,18 @@ class MemmapSink(SinkContext):
                     series.rows_before(step + 1) * series.row_bytes for step in (self._synced_step, last_step)
                 )
                 offset = self._tensors[name].offset
-                files.rewrite(self._rows_descriptor, offset + start, offset + stop)
+                files.rewrite(_descriptor(self._rows_file), offset + start, offset + stop)
         self._must_rewrite_rows = True
-        files.disk.sync(self._rows_descriptor)
+        files.disk.sync(_descriptor(self._rows_file))
         self._must_rewrite_rows = False
 
     def _sync_log(self, end: int) -> None:
         if self._must_rewrite_log:
-            files.rewrite(self._log_descriptor, self._synced_log_bytes, end)
+            files.rewrite(_descriptor(self._log_file), self._synced_log_bytes, end)
         self._must_rewrite_log = True
-        files.disk.sync(self._log_descriptor)
+        files.disk.sync(_descriptor(self._log_file))
         self._must_rewrite_log = False
         self._synced_log_bytes = end
-
-    def _recover(self) -> Recovery:
-        """Cut the log behind the last sound step and give the file room for every planned step."""
-        assert self.spec.steps is not None
-        rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
-        log = CommitLog(self._folder / COMMITS, self.spec, self._manifest.sealed_until)
-        log.scan()
-        recovery = log.cut(rows)
-        recorded_until = recovery.kept_until
-        with files.storage_errors("open", log.path):
-            self._log_descriptor = os.open(log.path, os.O_RDWR | os.O_CLOEXEC)
-        self._log_bytes = log.end
-        self._synced_step = log.synced_step
-        self._last_step = recorded_until - 1
-        self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
-        self._tensors = rows.tensors
-        files.remove_unfinished(run_files(self._folder, self._manifest))
-        if rows.steps < self.spec.steps:
-            self._resize(self.spec.steps, recorded_until)
-        else:
-            self._open_rows()
-        return recovery
 
     def _resize(self, steps: int, recorded_until: int) -> None:
         rows = RowFile(self._folder / FRAMES, self.spec, self._manifest.static)
@@ -220,20 +177,26 @@ class MemmapSink(SinkContext):
         }
         every = {name: rows.rows(name) for name in self.spec.series}
         _write_rows(self._folder / FRAMES, self._manifest, steps, every, recorded_until, static)
-        if self._rows_descriptor >= 0:
-            os.close(self._rows_descriptor)
-            self._rows_descriptor = -1
+        if self._rows_file is not None:
+            self._rows_file.close()
         self._open_rows()
         self._tensors = RowFile(self._folder / FRAMES, self.spec, self._manifest.static).tensors
 
     def _open_rows(self) -> None:
         with files.storage_errors("open", self._folder / FRAMES):
-            self._rows_descriptor = os.open(self._folder / FRAMES, os.O_RDWR | os.O_CLOEXEC)
+            self._rows_file = files.open_for_update(self._folder / FRAMES)
+
+    def _close_files(self) -> None:
+        for file in (self._rows_file, self._log_file):
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.close()
 
     def _release(self) -> None:
-        for descriptor in (self._rows_descriptor, self._log_descriptor):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        self._rows_descriptor = self._log_descriptor = -1
+        self._close_files()
         self._lock.release()
+
+
+def _descriptor(file: IO[bytes] | None) -> int:
+    assert file is not None
+    return file.fileno()

@@ -25,12 +25,14 @@ class MemmapSource:
     """
 
     backend = "memmap"
+    is_on_disk = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._manifest = manifests.load(path)
         self._rows = RowFile(path / FRAMES, self.spec, self._manifest.static)
-        self._log = CommitLog(path / COMMITS, self.spec, self._manifest.sealed_until)
+        self._log = self._new_log()
+        self._is_whole = True  # not while a refresh reads on in the log
         self._is_verified = {name: np.zeros(0, dtype=bool) for name in self.spec.series}
         self.refresh()
 
@@ -62,6 +64,9 @@ class MemmapSource:
         return max(1, min(256, BLOCK_BYTES // self.spec.series[name].row_bytes))
 
     def refresh(self) -> None:
+        if not self._is_whole:  # the refresh before this one was interrupted
+            self._log = self._new_log()
+        self._is_whole = False
         self._log.scan()  # before the rows: a step that is committed now has its row in the file there is then
         if not self._rows.is_current():
             self._rows = RowFile(self.path / FRAMES, self.spec, self._manifest.static)
@@ -71,16 +76,16 @@ class MemmapSource:
             known = self._is_verified[name][: len(is_verified)]
             is_verified[: len(known)] = known
             self._is_verified[name] = is_verified
+        self._is_whole = True
+
+    def _new_log(self) -> CommitLog:
+        return CommitLog(self.path / COMMITS, self.spec, self._manifest.sealed_until)
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
         self._verify(name, np.asarray(rows, dtype=np.int64))
         return taken(self._rows.rows(name), rows, tokens)
 
     def mapped(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows [start, stop) of a series in storage dtype, verified, as they lie in the file: not copied, not for ever.
-
-        The view is of the file: it is to be used at once and not written to.
-        """
         self._verify(name, np.arange(start, stop))
         return self._rows.rows(name)[start:stop]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SeriesNotFoundError, UsageError
-from ...spec import RunSpec, Series
+from ...spec import Frame, RunSpec, Series
 from ..sink import SinkContext, StepCursor
 
 
@@ -32,7 +32,7 @@ class MemorySink(SinkContext):
     def __init__(self, series: Mapping[str, Series], steps: int | None = None) -> None:
         self._spec = RunSpec(series, steps)
         self._cursor = StepCursor(self._spec, self._spec.next_due(0))
-        self._rows: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self._spec.series}
+        self._frames: dict[int, Frame] = {}
         self._is_closed = False
 
     @property
@@ -47,8 +47,8 @@ class MemorySink(SinkContext):
         if self._is_closed:
             raise UsageError("append after close")
         self._cursor.check(step)
-        for name, row in self._spec.frame(step, values).items():
-            self._rows[name].append(row.copy())
+        # By step, so that an append that was interrupted may be repeated.
+        self._frames[step] = {name: row.copy() for name, row in self._spec.frame(step, values).items()}
         self._cursor.advance()
 
     def flush(self) -> int | None:
@@ -60,10 +60,11 @@ class MemorySink(SinkContext):
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """A whole series in its logical dtype, shape (rows, …)."""
-        if name not in self._rows:
-            raise SeriesNotFoundError(f"no series {name!r}; there are {', '.join(sorted(self._rows))}")
+        if name not in self._spec.series:
+            raise SeriesNotFoundError(f"no series {name!r}; there are {', '.join(sorted(self._spec.series))}")
         series = self._spec.series[name]
-        stacked = np.array(self._rows[name], dtype=series.storage_dtype).reshape(-1, *series.shape)
+        rows = [frame[name] for frame in self._frames.values() if name in frame]
+        stacked = np.array(rows, dtype=series.storage_dtype).reshape(-1, *series.shape)
         return stacked.view(series.logical_dtype)
 
 

@@ -19,6 +19,7 @@ class ArraySource:
 
     path = Path("(memory)")
     backend = "memory"
+    is_on_disk = False
     attrs: Mapping[str, Any] = {}
     static_names: list[str] = []  # noqa: RUF012
 
@@ -42,6 +43,9 @@ class ArraySource:
             part = array[np.asarray(rows, dtype=np.int64)]
         part = part if tokens is None else part[:, np.asarray(tokens, dtype=np.int64)]
         return part.copy()
+
+    def mapped(self, name: str, start: int, stop: int) -> None:
+        del name, start, stop
 
     def block_rows(self, name: str) -> int:
         del name

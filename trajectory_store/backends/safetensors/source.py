@@ -60,6 +60,7 @@ class SafetensorsSource:
     """
 
     backend = "safetensors"
+    is_on_disk = True
 
     def __init__(self, path: Path, *, like: RunSpec | None = None) -> None:
         self.path = path
@@ -94,11 +95,10 @@ class SafetensorsSource:
         return self._spec.steps
 
     def static(self, name: str) -> npt.NDArray[Any]:
-        return self.mapped(name).copy()
-
-    def mapped(self, name: str) -> npt.NDArray[Any]:
-        """One tensor in its logical dtype, not read yet and not to be written to."""
         return self._file.mapped(self._own_names[name])
+
+    def mapped(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        return self._file.mapped(self._own_names[name])[start:stop].view(self._spec.series[name].storage_dtype)
 
     def block_rows(self, name: str) -> int:
         return max(1, min(256, BLOCK_BYTES // self._spec.series[name].row_bytes))
@@ -107,7 +107,7 @@ class SafetensorsSource:
         """A file does not grow."""
 
     def read(self, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-        return taken(self.mapped(name).view(self._spec.series[name].storage_dtype), rows, tokens)
+        return taken(self.mapped(name, 0, self.recorded_until), rows, tokens)
 
     def close(self) -> None:
         """The mapping goes with this object."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ... import files
 from ...blocks.block import Block
-from ...blocks.layout import Layout
+from ...blocks.layout import BlockPlace, Layout
 from ...blocks.loaded_block import LoadedBlock
 from ...errors import DamageError
 from ...journal.segment import JOURNAL_FOLDER, Segment
@@ -15,8 +15,8 @@ from ...progress import Meter
 from .. import manifest as manifests
 from ..finding import Finding, StepRanges
 from ..manifest import Manifest
-from ..run_files import next_seals
 from .metadata import zarr_metadata
+from .run_files import next_seals
 
 _ATTEMPTS = 20
 
@@ -76,7 +76,7 @@ class ZarrCheck:
                 continue
             block = (n_rows - 1) // layout.block_rows
             try:
-                found = LoadedBlock(self._path, layout, block).committed
+                found = LoadedBlock(BlockPlace(self._path, layout, block)).committed
             except DamageError:
                 return False
             are_new.append(found not in manifest.blocks[name][block:])
@@ -98,22 +98,21 @@ class ZarrCheck:
     def _blocks(self, name: str) -> Iterator[Finding]:
         layout = self._manifest.layout(name)
         for block, committed in enumerate(self._manifest.blocks[name]):
-            findings = list(self._block(layout, block, committed, self._manifest.sealed_rows(name)))
+            place = BlockPlace(self._path, layout, block)
+            findings = list(self._block(place, committed, self._manifest.sealed_rows(name)))
             for _ in range(_ATTEMPTS if findings and self._is_live else 0):  # replaced by one with more rows
                 manifest = manifests.load(self._path)
-                findings = list(self._block(layout, block, manifest.blocks[name][block], manifest.sealed_rows(name)))
+                findings = list(self._block(place, manifest.blocks[name][block], manifest.sealed_rows(name)))
                 if not findings:
                     break
             yield from findings
 
-    def _block(self, layout: Layout, block: int, committed: Block, sealed_rows: int) -> Iterator[Finding]:
-        path = layout.block_path(self._path, block)
-        n_rows = layout.rows_in(block, sealed_rows)
-        first_row = block * layout.block_rows
-        listed = layout.series.steps_of(first_row, first_row + n_rows)
-        steps = range(int(listed[0]), int(listed[-1]) + 1)
+    def _block(self, place: BlockPlace, committed: Block, sealed_rows: int) -> Iterator[Finding]:
+        layout, path = place.layout, place.path
+        n_rows = layout.rows_in(place.block, sealed_rows)
+        steps = layout.steps_in(place.block, n_rows)
         try:
-            whole = LoadedBlock(self._path, layout, block)
+            whole = LoadedBlock(place)
         except DamageError as error:
             yield Finding("block", path, _without_path(str(error), path), layout.name, steps)
             return

@@ -10,14 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...blocks.block import Block
 from ...blocks.block_file import BlockFile, open_block
-from ...blocks.layout import Layout
+from ...blocks.layout import BlockPlace, Layout
 from ...blocks.loaded_block import LoadedBlock
 from ...blocks.tile_cache import TileCache
 from ...blocks.tile_job import TileJob, tile_jobs
@@ -44,18 +44,33 @@ _FEWEST_BYTES_A_THREAD = 4 << 20
 _MOST_OPEN_BLOCKS = 16
 
 
+class _TileKey(NamedTuple):
+    """One tile of a block that was committed."""
+
+    place: BlockPlace
+    committed: Block
+    tile: int
+
+    @property
+    def cached(self) -> tuple[str, int, Block, int]:
+        """What it is known by: a block that is replaced by one with more rows is another one."""
+        return self.place.layout.name, self.place.block, self.committed, self.tile
+
+
 class ZarrSource:
     """One run of the default backend, read-only."""
 
     backend = "zarr"
+    is_on_disk = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._segments: dict[int, Segment] = {}
         self._tail = Tail()
+        self._is_whole = True  # not while a refresh reads on in segments that it knows
         self._manifest_identity = manifests.identity(path)
         self._manifest = manifests.load(path)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cache = TileCache(max(CACHE_BYTES, *map(self._decoded_block_bytes, self.spec.series)))
         self._blocks: OrderedDict[tuple[str, int, Block], BlockFile | LoadedBlock] = OrderedDict()
         self.refresh()
@@ -87,27 +102,36 @@ class ZarrSource:
     def block_rows(self, name: str) -> int:
         return self._manifest.layout(name).block_rows
 
+    def mapped(self, name: str, start: int, stop: int) -> None:
+        del name, start, stop
+
     def _decoded_block_bytes(self, name: str) -> int:
         layout = self._manifest.layout(name)
         return layout.n_tiles * layout.decoded_tile_bytes * 9 // 8  # undone, and the little it is undone from
 
     def refresh(self) -> None:
         opened: list[Segment] = []
+        known = self._segments if self._is_whole else {}
+        self._is_whole = False
         try:
-            manifest, identity, segments, tail = self._read_now(opened)
+            manifest, identity, segments, tail = self._read_now(known, opened)
         except BaseException:
             _close(opened)
             raise
-        _close(segment for segment in [*self._segments.values(), *opened] if segment not in segments.values())
+        gone = [segment for segment in [*self._segments.values(), *opened] if segment not in segments.values()]
         self._manifest, self._manifest_identity = manifest, identity
         self._segments, self._tail = segments, tail
+        self._is_whole = True
+        _close(gone)
 
-    def _read_now(self, opened: list[Segment]) -> tuple[Manifest, Any, dict[int, Segment], Tail]:
-        """A manifest with the tail that follows from it; adds the segments it opens to `opened`."""
+    def _read_now(
+        self, known: dict[int, Segment], opened: list[Segment]
+    ) -> tuple[Manifest, Any, dict[int, Segment], Tail]:
+        """A manifest with the tail that follows from it; reads on in `known` segments, and adds to `opened`."""
         for attempt in range(_REFRESH_ATTEMPTS):
             identity = manifests.identity(self.path)
             manifest = self._manifest if identity == self._manifest_identity else manifests.load(self.path)
-            segments = self._segments_now(manifest, opened)
+            segments = self._segments_now(manifest, known, opened)
             if segments is None:
                 continue
             tail = read_tail(manifest.spec, list(segments.values()), manifest.sealed_until)
@@ -117,12 +141,14 @@ class ZarrSource:
                 return manifest, identity, segments, tail
         raise DamageError(f"{self.path / JOURNAL_FOLDER}: its segments do not follow from the manifest")
 
-    def _segments_now(self, manifest: Manifest, opened: list[Segment]) -> dict[int, Segment] | None:
+    def _segments_now(
+        self, manifest: Manifest, known: dict[int, Segment], opened: list[Segment]
+    ) -> dict[int, Segment] | None:
         """The journal's segments, scanned; None where one was sealed meanwhile, so that the manifest is stale."""
         folder = self.path / JOURNAL_FOLDER
         segments: dict[int, Segment] = {}
         for first_step in segment_steps(folder):
-            segment = self._segments.get(first_step)
+            segment = known.get(first_step)
             if segment is None or not segment.is_current():
                 try:
                     segment = Segment(segment_path(folder, first_step), manifest.spec, manifest.block_steps)
@@ -155,9 +181,12 @@ class ZarrSource:
         _for_each(lambda job: self._read_tile(layout, job, out), jobs, n_bytes // _FEWEST_BYTES_A_THREAD)
 
     def _read_tile(self, layout: Layout, job: TileJob, out: npt.NDArray[Any]) -> None:
+        key = _TileKey(
+            BlockPlace(self.path, layout, job.block), self._manifest.blocks[layout.name][job.block], job.tile
+        )
         # Whoever reads whole tiles goes on to the next ones.
-        passes_by = job.wants_all(layout) and not self._is_cached(layout, job.block, job.tile)
-        tile = (self._new_tile if passes_by else self._tile)(layout, job.block, job.tile)
+        passes_by = job.wants_all(layout) and not self._is_cached(key)
+        tile = (self._new_tile if passes_by else self._tile)(key)
         stop = stop_of(job.rows)
         if passes_by:
             tile.write(out[job.target])
@@ -167,37 +196,32 @@ class ZarrSource:
             part = tile.rows(stop)[job.rows]
             job.store(out, part if job.tokens is None else part[:, job.tokens])
 
-    def _is_cached(self, layout: Layout, block: int, tile: int) -> bool:
+    def _is_cached(self, key: _TileKey) -> bool:
         with self._lock:
-            return self._key(layout, block, tile) in self._cache
+            return key.cached in self._cache
 
-    def _key(self, layout: Layout, block: int, tile: int) -> tuple[str, int, Block, int]:
-        return layout.name, block, self._manifest.blocks[layout.name][block], tile
-
-    def _tile(self, layout: Layout, block: int, tile: int) -> DecodedTile:
-        key = self._key(layout, block, tile)
+    def _tile(self, key: _TileKey) -> DecodedTile:
         with self._lock:
-            decoded = self._cache.get(key)
+            decoded = self._cache.get(key.cached)
         if decoded is None:
-            decoded = self._new_tile(layout, block, tile)
+            decoded = self._new_tile(key)
             with self._lock:
-                self._cache.put(key, decoded)
+                self._cache.put(key.cached, decoded)
         return decoded
 
-    def _new_tile(self, layout: Layout, block: int, tile: int) -> DecodedTile:
-        return self._block(layout, block).tile(tile)
+    def _new_tile(self, key: _TileKey) -> DecodedTile:
+        return self._block(key).tile(key.tile)
 
-    def _block(self, layout: Layout, block: int) -> BlockFile | LoadedBlock:
+    def _block(self, key: _TileKey) -> BlockFile | LoadedBlock:
         """A block, known to be the one that was committed; the least recently opened ones are let go."""
-        committed = self._manifest.blocks[layout.name][block]
-        key = (layout.name, block, committed)
         with self._lock:
-            known = self._blocks.get(key)
+            known = self._blocks.get(key.cached[:-1])
         if known is None:
-            n_rows = layout.rows_in(block, self._manifest.sealed_rows(layout.name))
-            known = open_block(self.path, layout, block, committed, n_rows)
+            layout = key.place.layout
+            n_rows = layout.rows_in(key.place.block, self._manifest.sealed_rows(layout.name))
+            known = open_block(key.place, key.committed, n_rows)
             with self._lock:
-                self._blocks[key] = known
+                self._blocks[key.cached[:-1]] = known
                 while len(self._blocks) > _MOST_OPEN_BLOCKS:
                     self._blocks.popitem(last=False)
         return known
