@@ -1,8 +1,8 @@
 """What a caller hands over as one array: numpy's and torch's arrays, Python's numbers, lists, whatever numpy takes.
 
-Knows no file, and no series but its shape and dtype. Each value comes out bit for bit, or an error says what it is and
-what to hand over instead. A value without a dtype, which is a Python number or a list, takes the dtype that is wanted;
-an array of another dtype is cast only where every number of its dtype is one of that dtype.
+Knows no file, and of a series only its shape and dtype. Each value comes out bit for bit, or an error says what it is
+and what to hand over instead. A value without a dtype, a Python number or a list, takes the dtype that is wanted. An
+array of another dtype is cast only if that dtype's every number is also one of the wanted dtype.
 """
 
 import math
@@ -74,7 +74,7 @@ def _in_dtype(value: Any, dtype: np.dtype[Any], depth: int = 0) -> Array:
 
 
 def _number(value: bool | int | float, dtype: np.dtype[Any]) -> Array:
-    """A Python number: a float is rounded to the series' dtype, as by numpy; an int stays the number it is."""
+    """A Python number. A float is rounded to the series' dtype, as by numpy; an int stays the number that it is."""
     is_float_series = dtype.kind not in "biu"
     if isinstance(value, float) and is_float_series:
         if math.isfinite(value) and abs(value) > _largest(dtype):
@@ -113,7 +113,8 @@ def _stacked(parts: Sequence[Array], dtype: np.dtype[Any]) -> Array:
 
 
 def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """An array in a logical dtype's storage form; its bits, where it has that dtype or is bfloat16's patterns."""
+    """An array in a logical dtype's storage form. Its bits are taken if it has that dtype, or is bfloat16's
+    patterns."""
     stored = _stored(dtype)
     if not array.dtype.isnative and array.dtype.kind in "biuf":
         array = array.astype(array.dtype.newbyteorder("="))
@@ -132,7 +133,7 @@ def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
         array = to_float32(np.ascontiguousarray(array).reshape(array.shape).view(np.uint16))
     with np.errstate(invalid="ignore"):
         row = array.astype(stored)
-        # Every number survives; of the NaNs, a signalling one does not where the processor widens it.
+        # Every number survives. Of the NaNs, a signalling one does not if the processor widens it.
         if array.dtype.kind == "f" and np.isnan(row).any() and array.tobytes() != row.astype(array.dtype).tobytes():
             raise LossyCastError(
                 f"the bits of a NaN of {array.dtype} would change as {dtype}; replace it, or cast first"
@@ -148,7 +149,7 @@ def _is_number(dtype: np.dtype[Any]) -> bool:
 
 @cache
 def _holds_all_of(target: np.dtype[Any], source: np.dtype[Any]) -> bool:
-    """Whether every number of one dtype is one of the other: what numpy calls safe, but for wide ints in floats."""
+    """Whether every number of one dtype is one of the other: numpy's safe casts, but not wide ints to floats."""
     if source == BFLOAT16:
         return target in (np.float32, np.float64)
     if target == BFLOAT16 or not np.can_cast(source, target, "safe"):
@@ -252,6 +253,6 @@ def _article(kind: type) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """The first sentence of an error of others, for their pages of advice do not apply."""
+    """The first sentence of another library's error, because the advice behind it does not apply."""
     first = str(error).strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".")
     return first or type(error).__name__

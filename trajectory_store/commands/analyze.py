@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Answer ANALYSES about RUN in one pass, as a table.
 
-    Prints CSV, or JSON with --json. Several analyses become columns of one table where they have the same rows.
+    Prints CSV, or JSON with --json. Several analyses become columns of one table if they have the same rows.
     """
     import contextlib
 

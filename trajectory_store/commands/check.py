@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def command(run: Path, is_repairing: bool, as_json: bool) -> None:
     """Verify every stored byte of RUN, also while it is being written.
 
-    Exits 0 where the run is sound, 1 where something was found, 2 where it could not be checked. --repair cuts what is
-    torn, says what that loses, and checks again; it touches nothing where a step that was synced is damaged.
+    Exits 0 if the run is sound, 1 if something was found, and 2 if it could not be checked. --repair cuts what is torn,
+    says what that loses, and checks again. It cuts nothing if a step that was synced is damaged.
     """
     from ..checking import check, repair
 

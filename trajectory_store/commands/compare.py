@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 @click.option(
     "--series", metavar="NAMES", multiple=True, help="Compare only these series and static arrays; comma-separated."
 )
-@click.option("--prefix", is_flag=True, help="Exit 0 also where the one is a prefix of the other.")
+@click.option("--prefix", is_flag=True, help="Exit 0 also if one is a prefix of the other.")
 @terminal.JSON
 def command(a: Path, b: Path, series: tuple[str, ...], prefix: bool, as_json: bool) -> None:
     """Compare two runs or safetensors files bit for bit.
 
-    Exits 0 where both hold the same series and static arrays, at the same steps, with the same bits; 1 otherwise, also
-    where one has more steps, unless --prefix is given, or more series, unless --series leaves them out.
+    Exits 0 if both hold the same series and static arrays, at the same steps, with the same bits, and 1 otherwise. One
+    that has more steps differs, unless --prefix is given. One that has more series differs, unless --series leaves them
+    out.
     """
     from ..comparison import A_IS_PREFIX, B_IS_PREFIX, compare
 

@@ -41,7 +41,7 @@ def command(run: Path, out: Path, dtype: DeclaredAs, steps: str | None, widen: s
 
 
 def step_slice(text: str | None) -> slice | None:
-    """The slice that a text such as "100:200:10" or ":-5" writes; UsageError on anything else."""
+    """The slice that a text such as "100:200:10" or ":-5" means. Raises UsageError on anything else."""
     from ..errors import UsageError
 
     if text is None:

@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Make the run RUN of FILE: safetensors, HDF5, .npy, .npz or torch's .pt, whatever its name, in little memory.
 
-    An array whose first axis is as long as that of `loss`, or of the largest array, is a series; --first-step makes
-    one of a shorter array too; the others are static arrays. An array that cannot be imported is left out, and the
+    An array is a series if its first axis is as long as that of `loss`, or of the largest array. --first-step makes a
+    series of a shorter array too. All others are static arrays. An array that cannot be imported is left out, and the
     command says why.
     """
     from ..importing.importer import import_file

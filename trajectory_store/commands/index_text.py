@@ -1,4 +1,4 @@
-"""An index as text, such as "100:200:10, [1, 5, 9]", to what numpy takes; nothing in it is ever run."""
+"""Turns an index as text, such as "100:200:10, [1, 5, 9]", into what numpy takes. Nothing in the text is ever run."""
 
 import ast
 from typing import Any
@@ -7,7 +7,7 @@ from ..errors import SelectionError
 
 
 def parse_index(text: str) -> Any:
-    """The key that `array[text]` would use; an empty text takes everything.
+    """The key that `array[text]` would use. An empty text takes everything.
 
     Ints, slices, an ellipsis and lists of ints, separated by commas. Raises SelectionError on anything else.
     """
@@ -15,7 +15,7 @@ def parse_index(text: str) -> Any:
         return ...
     try:
         tree = ast.parse(f"_[{text.strip()}]", mode="eval").body
-        # "0][1" would otherwise be taken for two indices, and "0] + [1" for a sum.
+        # Otherwise "0][1" would be two indices, and "0] + [1" a sum.
         if not (isinstance(tree, ast.Subscript) and isinstance(tree.value, ast.Name) and tree.value.id == "_"):
             raise ValueError
         return _key(tree.slice)

@@ -19,7 +19,7 @@ from .terminal import json_text, json_value
 
 
 def write(part: Part, path: Path) -> None:
-    """Write a part to a file whose ending says what it is; the file appears whole or not at all."""
+    """Write a part to a file, whose ending says its format. The file appears whole or not at all."""
     chunks = _FORMATS[checked_suffix(path)](part)
     with files.write_atomically(path) as file:
         for chunk in chunks:
@@ -27,7 +27,7 @@ def write(part: Part, path: Path) -> None:
 
 
 def checked_suffix(path: Path) -> str:
-    """The ending of a path; UsageError on one that no format has."""
+    """The ending of a path. Raises UsageError on one that no format has."""
     if path.suffix not in _FORMATS:
         raise UsageError(f"{path}: its ending says no format; choose from {', '.join(_FORMATS)}")
     return path.suffix

@@ -66,7 +66,8 @@ class OneSentence(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group that prints its commands' errors as one sentence, lists commands as they were added, and obeys a pipe."""
+    """A group that prints its commands' errors as one sentence, lists commands in their order, and stops with its
+    pipe."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of adding, not of the alphabet."""
@@ -79,7 +80,7 @@ class Commands(click.Group):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; our errors become exit code 2, Ctrl-C 130, a reader that went away 141 without a word."""
+        """Run the command. Our errors exit with 2, Ctrl-C with 130, and a reader that went away with 141, silently."""
         from ..errors import TrajectoryError
 
         try:
@@ -131,7 +132,7 @@ def _warnings_as_notes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress callback that draws a bar on stderr; None where stderr is not a terminal."""
+    """A progress callback that draws a bar on stderr; None if stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -152,7 +153,7 @@ def names(text: str | None) -> list[str]:
 
 
 def echo(*lines: str, err: bool = False) -> None:
-    """Print lines, each as one line whatever is in it: what a terminal would obey is escaped."""
+    """Print lines, each on one line whatever is in it: what a terminal would obey is escaped."""
     # What the terminal's encoding lacks, such as "×" in ASCII, is escaped too.
     encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
     for line in lines:
@@ -178,7 +179,7 @@ def json_text(value: Any) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """A value of which JSON can hold every part."""
+    """A value all of whose parts JSON can hold."""
     if isinstance(value, Mapping):
         return {str(key): json_value(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -189,5 +190,5 @@ def json_value(value: Any) -> Any:
 
 
 def width() -> int:
-    """Columns of the terminal, or of a page where there is none."""
+    """Columns of the terminal, or of a page if there is none."""
     return shutil.get_terminal_size((100, 24)).columns

@@ -1,9 +1,9 @@
 """Runs from the files that people have: safetensors, HDF5, .npy, .npz and .pt, in constant memory, bit for bit.
 
-An array whose first axis is as long as that of `loss` or, without one, of the largest array, is a series, its row r
-step r; others are static arrays, unless `first_step` says at which step they begin. The run appears whole or not at
-all. One array that cannot be imported never refuses the others. What was taken for something else than the file says,
-called by another name, or left out, is a finding.
+An array is a series if its first axis is as long as that of `loss`, or of the largest array if there is no `loss`; its
+row r is step r. Other arrays are static, unless `first_step` says at which step they begin. The run appears whole or
+not at all. One array that cannot be imported never refuses the others. What was taken for something else than the file
+says, has another name or was left out, is a finding.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Imported:
         What is to be known of it, a sentence each: what was left out and why, what has another name than in the file,
         and what was taken for something else than the file says.
     lossy : tuple of str
-        Arrays whose values are not, or may well not be, those that were recorded once.
+        Arrays whose values changed in the import, or have probably changed before it, since they were recorded.
     """
 
     path: Path
@@ -70,8 +70,8 @@ class ImportOptions(TypedDict, total=False):
         As for `create`.
     bfloat16 : iterable of str, optional
         Arrays whose values are bfloat16: uint16 is taken for its bit patterns, float32 is narrowed, which must be
-        exact, and float16 is converted, which asks for `allow_lossy`. Left out it is every uint16 series, as the
-        notebooks store bfloat16; an empty one is none.
+        exact, and float16 is converted, which asks for `allow_lossy`. By default it is every uint16 series, as the
+        notebooks store bfloat16; an empty iterable is none.
     first_step : mapping of str to int
         The step of a series' first row, for arrays that are longer or shorter than the others.
     rename : mapping of str to str
@@ -281,7 +281,7 @@ def import_file(
 
 
 def _import(open_file: Callable[[], ForeignFile], run_path: Path, **options: Unpack[ImportOptions]) -> Imported:
-    """Import without the arrays that turn out to be broken as they are read; each costs beginning again."""
+    """Import without the arrays that turn out to be broken as they are read. Each of them costs a new beginning."""
     unreadable: dict[str, str] = {}
     while True:
         with contextlib.closing(open_file()) as foreign:

@@ -1,6 +1,6 @@
-"""A .npy file, or a .npz archive of them, read as streams: numpy itself would load every array whole.
+"""A .npy file, or a .npz archive of them, read as streams, because numpy itself would load every array whole.
 
-Nothing is unpickled: arrays of objects are left out, and so is what is broken in an archive.
+Nothing is unpickled. Arrays of objects are left out, and so is what is broken in an archive.
 """
 
 import lzma
@@ -81,7 +81,8 @@ class ForeignNumpy:
                 self.left_out.append(f"{name!r} is no array that can be read: {why_broken(self.path, error)}")
 
     def _add(self, name: str, stream: IO[bytes], stream_bytes: int) -> None:
-        """Read the header of one array and keep its stream for the rows; one of `_BROKEN` where it is not sound."""
+        """Read the header of one array, and keep its stream for the rows. Raises one of `_BROKEN` if it is not
+        sound."""
         shape, is_fortran, dtype = _header(stream)
         if dtype.hasobject:
             self.left_out.append(f"{name!r} is an array of Python objects, which is never unpickled")
@@ -114,7 +115,7 @@ class ForeignNumpy:
 
 
 class _Stream:
-    """The values of one array, read as they come, or, where their order is another, all of them at first."""
+    """The values of one array, read as they come. If their order is another, all are read at first."""
 
     def __init__(self, file: IO[bytes], dtype: np.dtype[Any], array: ForeignArray, *, is_held: bool) -> None:
         self._file = file
@@ -148,7 +149,7 @@ class _Stream:
             view[filled : filled + len(part)] = part
             filled += len(part)
         if is_last:
-            self._file.read(1)  # an archive compares its checksum at the end
+            self._file.read(1)  # an archive compares the checksum only at the end
         return data
 
 

@@ -17,7 +17,7 @@ PIECE_BYTES = 64 << 20
 def append_rows(
     sink: Sink, file: RenamedFile, recorded: Mapping[str, PlannedSeries], steps: int, progress: Progress | None
 ) -> None:
-    """Append every step of a run that has rows; the file is asked for the rows of an array in order, and each once."""
+    """Append every step of a run that has rows. The file is asked for an array's rows in order, and for each once."""
     meter = Meter(sum(one.array.n_bytes for one in recorded.values()), progress)
     at_once = _steps_at_once([one.array for one in recorded.values()])
     for start in range(0, steps, at_once):
@@ -42,7 +42,7 @@ def _append_some(
 
 
 def _steps_at_once(arrays: list[ForeignArray]) -> int:
-    """Steps whose rows fit, in whole chunks of the file where one fits."""
+    """Steps whose rows fit, in whole chunks of the file if one fits."""
     n_steps = max(1, PIECE_BYTES // sum(array.row_bytes for array in arrays))
     chunk_rows = max(array.chunk_rows for array in arrays)
     return n_steps - n_steps % chunk_rows if chunk_rows <= n_steps else n_steps
