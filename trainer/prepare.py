@@ -131,7 +131,8 @@ def _require_replaceable(folder: Path) -> None:
         raise RunExistsError(
             f"{folder}: is there and is not a data folder that `trainer prepare` made, so it is not replaced"
         )
-    if others := sorted({path.name for path in folder.iterdir()} - {CORPUS, TOKENIZER, MASKS, PROVENANCE}):
+    written = {CORPUS, TOKENIZER, MASKS, PROVENANCE, files.FOLDER_VIEW}
+    if others := sorted({path.name for path in folder.iterdir()} - written):
         raise RunExistsError(
             f"{folder}: holds {others[0]!r}, which `trainer prepare` did not make, so it is not replaced; move that"
             " elsewhere, or choose another folder"

@@ -23,6 +23,8 @@ from typing import IO, Any
 from .errors import RunExistsError, StorageError, TrajectoryError
 
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
+FOLDER_VIEW = ".DS_Store"
+"""How a folder was last looked at: the Finder of macOS puts one into every folder that it shows."""
 MOST_NAME_BYTES = 255
 """How long a name can be on Linux's file systems, and on macOS's."""
 _REMEDIES = {

@@ -138,6 +138,16 @@ def test_a_neighbours_file_is_not_overwritten(
     assert [path] == list(tmp_path.iterdir())
 
 
+def test_what_the_finder_leaves_is_no_neighbours_file(backend: str, tmp_path: Path) -> None:
+    """On macOS a folder that was looked at has one more file, which keeps nobody from recording into it anew."""
+    path = contracts.record(tmp_path / "run", backend)
+    (path / ".DS_Store").write_bytes(b"Bud1")
+
+    ts.create(path, SERIES, steps=STEPS, backend=backend, overwrite=True).close()
+
+    assert not (path / ".DS_Store").exists()
+
+
 def n_calls(work: Callable[[], Any], swap_disk: Swap) -> int:
     """How many durable calls some work makes."""
     disk = FailingDisk(10**9)

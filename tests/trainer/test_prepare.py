@@ -291,6 +291,8 @@ def test_a_link_to_a_data_folder_is_not_replaced(tmp_path: Path, data: Path, tra
 
 def test_what_a_killed_overwrite_moved_aside_is_removed(tmp_path: Path, texts: SimpleNamespace, trainer: Run) -> None:
     """By the next overwrite of the same folder, and no neighbour's with it."""
+    trainer("prepare", tmp_path / "data", "--corpus", texts.corpus, "--vocab-size", 200)
+    (tmp_path / "data" / ".DS_Store").write_bytes(b"Bud1")  # of a macOS that showed the folder: nobody's work
     for name in (".data.0123abcd.replaced", ".other.0123abcd.replaced", ".data.replaced", ".data.0123abcd.partial"):
         (tmp_path / name).mkdir()
 

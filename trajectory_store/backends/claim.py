@@ -75,6 +75,7 @@ def _require_nothing_else(path: Path) -> None:
             " yourself, or choose another path"
         ) from error
     others = set(other_files(path, written)) - set(files.unfinished(written))
+    others -= {other for other in others if other.name == files.FOLDER_VIEW}  # nobody's work
     if others:
         raise RunExistsError(
             f"{path}: holds {min(others).relative_to(path)}, which is no part of a run, so it will not be overwritten;"
