@@ -38,12 +38,11 @@ class Selection:
         return self.row_place is None or not isinstance(self.then[self.row_place], int)
 
     @property
-    def moves_a_list(self) -> bool:
-        """Whether numpy puts the axis of a list first: it does where an int stands apart from the list."""
-        if not any(isinstance(part, np.ndarray) for part in self.then):
-            return False
+    def puts_a_list_before_rows(self) -> bool:
+        """Whether the result's first axis is that of a list of another axis: so numpy has it if an int stands apart."""
         places = [i for i, part in enumerate(self.then) if isinstance(part, (int, np.ndarray))]
-        return places[-1] - places[0] >= len(places)
+        lists = [i for i in places if isinstance(self.then[i], np.ndarray)]
+        return bool(lists) and lists != [self.row_place] and places[-1] - places[0] >= len(places)
 
     def of_rows(self, rows: Any) -> tuple[Any, ...]:
         """`then` with another index of axis 0."""

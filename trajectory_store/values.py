@@ -59,7 +59,7 @@ def as_numpy(value: Any) -> Array:
         array = _of_list(value) if isinstance(value, (list, tuple)) else _of_array_like(value)
     if array.dtype == object and array.size:
         raise FrameError(
-            f"a value of type {type(value).__name__} is not an array of numbers; pass np.asarray(value, dtype=…)"
+            f"a value of type {type(value).__name__} is not an array of numbers; pass a numpy array of one dtype"
         )
     return array
 

@@ -125,6 +125,7 @@ def test_info_takes_a_safetensors_file(tmp_path: Path) -> None:
         (["-3:, ::-1, 0"], (slice(-3, None), slice(None, None, -1), 0)),
         ([], ...),
         (["2, :, [2, 0]"], (2, slice(None), [2, 0])),
+        (["[7, -2], ..., 1"], ([7, -2], ..., 1)),
         (["4:4"], slice(4, 4)),
     ],
 )
@@ -247,6 +248,7 @@ def test_any_text_is_an_index_or_refused(text: str) -> None:
         (["W", "99"], "11 steps are recorded"),
         (["W", ":, 9"], "out of range"),
         (["W", "0, 0, 0, 0"], "4 indices"),
+        (["W", "2:4, 3, ..., [0, 1]"], "list's axis first"),
         (["V"], "no series 'V'"),
         (["W", "nonsense"], "write it as for numpy"),
         (["W", "0", "--bitz"], "--bitz"),

@@ -110,6 +110,8 @@ FUNCTIONS = {
     "amax": lambda a: np.amax(a, 0),
     "exp": lambda a: np.exp(np.multiply(a, 0.5)).sum(axis=0),
     "difference": lambda a: np.diff(a, axis=0),
+    "operators": lambda a: (1 - a * 2) ** 2 / 3,
+    "comparison": lambda a: (a == a) & (a > 1),
     "two": lambda a: np.subtract(a, a),
     "concatenated": lambda a: np.concatenate([a, a]).sum(axis=0),
     "ptp": np.ptp,
@@ -157,6 +159,21 @@ def test_reductions_of_nothing(tmp_path: Path) -> None:
             assert math.isnan(empty["W"].mean())
         with pytest.raises(ValueError, match="zero-size"):
             empty["W"].max()
+
+
+def test_a_series_is_not_written_to(run: ts.Run) -> None:
+    """What numpy would write to is an array that nobody sees again, so it is refused."""
+    n = run["n"]
+    for write in (
+        lambda: np.add(1, 1, out=n),
+        lambda: np.add.at(n, 0, 1),
+        lambda: np.copyto(n, 0),
+        lambda: np.put(n, 0, 1),
+        lambda: np.clip(ARRAYS["n"], 0, 1, out=n),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            write()
+    assert len({n, run["n"]}) == 2
 
 
 @pytest.mark.parametrize("axis", [2, -3, (0, 0), (0, -2)])

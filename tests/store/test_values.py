@@ -240,7 +240,8 @@ class Duck:
         self._values = values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self._values, dtype=dtype, copy=copy)
+        del copy
+        return np.array(self._values, dtype=dtype)
 
 
 class DlpackDuck:

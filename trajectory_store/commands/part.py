@@ -76,7 +76,7 @@ def part_of(run: Run, name: str, key: Any, *, bits: bool) -> Part:
     selection = select(key, series.shape)
     rows, tokens = selection.read[0], selection.read[1] if series.ndim > 1 else None
     has_rows = selection.has_rows
-    if has_rows and selection.moves_a_list:
+    if has_rows and selection.puts_a_list_before_rows:
         raise SelectionError("with an int apart from a list numpy puts the list's axis first; write 3:4 instead of 3")
     flat = np.arange(math.prod(series.spec.shape)).reshape(1, *series.spec.shape)
     if tokens is not None:

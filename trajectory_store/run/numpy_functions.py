@@ -84,8 +84,10 @@ def replaced(value: Any, kind: type, as_array: Callable[[Any], Array]) -> Any:
 
 
 def whole(series: Any) -> Array:
-    """All of a series in `wide_dtype`."""
-    return np.asarray(series, dtype=wide_dtype(series.dtype))
+    """All of a series in `wide_dtype`; read-only, for what a function wrote to it would be lost."""
+    array = np.asarray(series, dtype=wide_dtype(series.dtype))
+    array.flags.writeable = False
+    return array
 
 
 def _outline(series: Series) -> Array:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class LazySeries:
+class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
     """One series of a run as an array that is read where it is indexed.
 
     Axis 0 is rows: row r is the r-th step of `steps`, which is step r itself for a series recorded at every step. An
@@ -27,8 +27,11 @@ class LazySeries:
 
     numpy's functions take a series as an array, and one of bfloat16 or float16 as float32, exactly: numpy itself adds
     such arrays up in 16 bits, where sums stop growing. `mean`, `sum`, `std`, `var`, `min` and `max`, and numpy's
-    functions of these names, read it block by block. What an index gives is a plain array: widen it, as in
-    ``W[5000].astype("float32").sum()``, before you add it up.
+    functions of these names, read it block by block; operators, as in ``W - 1``, read all of it. What an index gives is
+    a plain array: widen it, as in ``W[5000].astype("float32").sum()``, before you add it up.
+
+    A torch `DataLoader` takes a series as its data set and gives batches of tensors, bfloat16 too. If it asks for one row
+    at a time, as with ``batch_size=None`` or a `ConcatDataset`, torch refuses bfloat16; use `bits` there.
 
     Thread-safe but while the run is refreshed or closed.
 
@@ -361,6 +364,8 @@ class LazySeries:
 
         return series_html(self.cells())
 
+    __hash__ = object.__hash__  # which goes with an == of elements, as it does not for arrays, for a series is no value
+
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("a lazy series cannot become an array without a copy")
@@ -380,7 +385,7 @@ class LazySeries:
         return applied(function, args, kwargs, LazySeries)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return getattr(ufunc, method)(*replaced(inputs, LazySeries, whole), **kwargs)
+        return getattr(ufunc, method)(*replaced(inputs, LazySeries, whole), **replaced(kwargs, LazySeries, whole))
 
     def __repr__(self) -> str:
         name, shape, dtype, size, _ = self.cells()
