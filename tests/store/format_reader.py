@@ -1,6 +1,7 @@
 """A reader of runs written from docs/format.md alone: it imports nothing of trajectory_store. Slow and obvious."""
 
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -23,6 +24,8 @@ def table_entry(n):
 
 
 TABLE = [table_entry(n) for n in range(256)]
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,229}")
+DIMENSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 ITEM = {"bfloat16": "<u2", "bool": "u1"}
 
 
@@ -53,6 +56,11 @@ def read(run):
     """Series name → {step: row of bit patterns}, static name → bit patterns."""
     m = manifest(Path(run))
     assert (m["format"], m["version"]) == ("trajectory-store", 1)
+    for name in [*m["spec"]["series"], *m["static"]]:
+        assert NAME.fullmatch(name)
+        assert name not in ("static", "journal", "lock", "manifest.json", "zarr.json", "__metadata__")
+    for series in m["spec"]["series"].values():
+        assert all(DIMENSION.fullmatch(dim) and dim != "step" for dim in series["dims"])
     return (read_zarr if m["backend"] == "zarr" else read_memmap)(Path(run), m)
 
 

@@ -354,6 +354,20 @@ def test_groups_of_any_depth(tmp_path: Path) -> None:
     assert np.array_equal(V, run["a.b_2"][...])
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """HDF5's names are bytes, of datasets, groups and attributes."""
+    with h5py.File(tmp_path / "file", "w") as file:
+        file[b"na\xffme"] = V
+        file.create_group(b"gr\xfe")[b"x"] = V
+        file.attrs[b"lr\xff"] = 0.1
+
+    imported = ts.import_file(tmp_path / "file", tmp_path / "run")
+
+    assert set(imported.series) == {"na_me", "gr_.x"}
+    assert sum("in the file; choose another name" in finding for finding in imported.findings) == 2
+    assert list(ts.open(tmp_path / "run").attrs.values()) == ["file", 0.1]
+
+
 def test_a_broken_chunk_leaves_out_its_dataset(tmp_path: Path) -> None:
     """Found when it is read, in a series and in a static array."""
     with h5py.File(tmp_path / "file", "w") as file:
@@ -725,6 +739,9 @@ def odd_tensors(torch: Any) -> dict[str, Any]:
         "repeated": torch.zeros(1, 2).expand(30, 2),
         "empty": torch.zeros(30, 0),
         "axes": torch.zeros((1,) * 40),
+        "text": np.array(["a"] * 30),
+        "objects": np.array([None] * 30),
+        "dates": np.zeros(30, "M8[s]"),
     }
 
 
@@ -742,6 +759,18 @@ def test_one_tensor_never_refuses_the_others(tmp_path: Path, torch: Any) -> None
         assert said(imported, name, ""), (name, imported.findings)
 
 
+def test_two_tensors_of_one_path_are_both_kept(tmp_path: Path, torch: Any) -> None:
+    """A key may have a slash in it, and 3 and "3" are two keys."""
+    ones, twos = torch.ones(30), torch.full((30,), 2.0)
+    torch.save({"a": {"b": ones}, "a/b": twos, 3: ones, "3": twos, "V": torch.from_numpy(V)}, tmp_path / "file")
+
+    imported = ts.import_file(tmp_path / "file", tmp_path / "run")
+
+    run = ts.open(tmp_path / "run")
+    assert {name: float(run[name][0]) for name in set(run) - {"V"}} == {"a.b": 1, "a.b_2": 2, "3": 1, "3_2": 2}
+    assert sum("one more array at" in finding for finding in imported.findings) == 2
+
+
 class Bomb:
     """Runs code when it is unpickled."""
 
@@ -754,7 +783,7 @@ def test_no_code_of_a_file_is_run(tmp_path: Path, torch: Any, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     for number, saved_object in enumerate(({"V": torch.from_numpy(V), "x": Bomb()}, torch.nn.Linear(2, 2))):
         torch.save(saved_object, tmp_path / f"{number}.pt")
-        with pytest.raises(UsageError, match="state_dict"):
+        with pytest.raises(UsageError, match=r"such as [\w.]+, which .*state_dict"):
             ts.import_file(tmp_path / f"{number}.pt", tmp_path / "run")
     assert {"0.pt", "1.pt"} == {path.name for path in tmp_path.iterdir()}
 

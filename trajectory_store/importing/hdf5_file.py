@@ -25,7 +25,7 @@ Chunks that are longer than a read are then decoded once.
 _CACHE_SLOTS = 100_003
 
 _MAX_ATTR_ENTRIES = 1000
-_MATLABS_OWN = ("#refs#", "#subsystem#")
+_MATLABS_OWN = (b"#refs#", b"#subsystem#")
 _DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
 
@@ -79,11 +79,11 @@ class ForeignHdf5:
             except _BROKEN as error:
                 self.left_out.append(f"{prefix!r} is a group that cannot be read: {why_broken(self.path, error)}")
                 continue
-            for name in names:
+            for name in map(_text, names):
                 path = prefix + name
                 key = name.encode(errors="surrogateescape")
                 try:
-                    if why := _why_not_followed(group, name, is_root=not prefix):
+                    if why := _why_not_followed(group, key, is_root=not prefix):
                         self.left_out.append(f"{path!r} {why}")
                     elif (known := seen.setdefault(_address(group.id, key), path)) != path:
                         self.left_out.append(f"{path!r} is another name of {known!r}")
@@ -115,7 +115,7 @@ class ForeignHdf5:
             return attrs
         for name in names:
             try:
-                attrs[name] = _plain(self._file.attrs[name])
+                attrs[_text(name)] = _plain(self._file.attrs[name])
             except _BROKEN:
                 self.left_out.append(f"attribute {name!r} is not something JSON can hold")
         return attrs
@@ -143,17 +143,23 @@ def _address(where: Any, key: bytes) -> tuple[int, Any]:
     return info.fileno, info.addr
 
 
-def _why_not_followed(group: Any, name: str, *, is_root: bool) -> str | None:
+def _text(name: str | bytes) -> str:
+    """A name as text, also one that is not UTF-8, which h5py gives as bytes."""
+    return name if isinstance(name, str) else name.decode(errors="surrogateescape")
+
+
+def _why_not_followed(group: Any, key: bytes, *, is_root: bool) -> str | None:
     import h5py
 
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        return f"is a link to another file, {link.filename!r}"
-    if isinstance(link, h5py.SoftLink):
-        return f"is a link to {link.path!r}"
-    if not isinstance(link, h5py.HardLink):
+    links = group.id.links
+    kind = links.get_info(key).type
+    if kind == h5py.h5l.TYPE_EXTERNAL:
+        return f"is a link to another file, {_text(links.get_val(key)[0])!r}"
+    if kind == h5py.h5l.TYPE_SOFT:
+        return f"is a link to {_text(links.get_val(key))!r}"
+    if kind != h5py.h5l.TYPE_HARD:
         return "is a link of a kind of its own"
-    return "holds MATLAB's cells and objects" if is_root and name in _MATLABS_OWN else None
+    return "holds MATLAB's cells and objects" if is_root and key in _MATLABS_OWN else None
 
 
 def opened_with_cache(group: Any, key: bytes) -> Any:

@@ -6,6 +6,7 @@ tensors, arrays and plain values.
 
 import contextlib
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from .. import files
 from ..errors import MalformedFileError, RunNotFoundError, UsageError
+from ..naming import free_name
 from ..spec import DTYPES
 from ..values import as_numpy
 from .foreign import ForeignArray, broken_array, broken_file
@@ -30,13 +32,12 @@ class ForeignTorch:
     An object that is one tensor has the file's name, unless another is given. Plain values are attributes.
     """
 
-    remarks = ()
-
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self.arrays: dict[str, ForeignArray] = {}
         self.attrs: dict[str, Any] = {}
         self.left_out: list[str] = []
+        self.remarks: list[str] = []
         self._values: dict[str, Any] = {}
         try:
             files.open_plain(path).close()
@@ -49,6 +50,9 @@ class ForeignTorch:
     def _add(self, name: str, value: Any) -> None:
         import torch
 
+        if name in self.arrays:  # such as {"a": {"b": …}, "a/b": …}
+            path, name = name, free_name(name, self.arrays)
+            self.remarks.append(f"{name}: one more array at {path!r} in the file")
         if isinstance(value, torch.Tensor):
             if why := _why_left_out(value):
                 self.left_out.append(f"{name!r} {why}")
@@ -95,8 +99,8 @@ def _loaded(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path}: has more in it than tensors and plain values, which torch loads only by running the file's code;"
-            f" save its state_dict or its tensors alone: {_first_line(error)}"
+            f"{path}: has more in it than tensors and plain values{_culprit(error)}, which torch loads only by running"
+            " code of the file; save its state_dict or its tensors alone"
         ) from error
     except OSError as error:
         raise broken_file(path, "not a file of torch.save that torch can read", error) from error
@@ -124,9 +128,14 @@ def _numpy_allowed() -> Iterator[None]:
     functions = [getattr(core, name) for name in ("_reconstruct", "scalar")]
     # numpy 1 and 2 write the module's name in two ways.
     named = [(one, f"numpy.{name}.multiarray.{one.__name__}") for one in functions for name in ("core", "_core")]
-    dtypes = {type(np.dtype(dtype)) for dtype in DTYPES.values()}
+    dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
     with torch.serialization.safe_globals([*named, np.ndarray, np.dtype, *dtypes]):
         yield
+
+
+def _culprit(error: Exception) -> str:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f", such as {found[1]}" if found else ""
 
 
 def _first_line(error: Exception) -> str:
