@@ -13,6 +13,7 @@ from trainer.cli import main as trainer
 from trajectory_store import comparison, words
 from trajectory_store.analysis.catalogue import SCHEMES
 from trajectory_store.backends.finding import KINDS, Kind
+from trajectory_store.backends.table import BACKENDS
 from trajectory_store.errors import UsageError
 from trajectory_store.report import renderer
 
@@ -24,6 +25,8 @@ def test_tables_have_the_words_of_their_types() -> None:
     relations = [value for name, value in vars(comparison).items() if name.isupper() and isinstance(value, str)]
 
     assert get_args(Kind) == tuple(KINDS)
+    assert get_args(ts.Backend) == tuple(BACKENDS) == contracts.BACKENDS
+    assert get_args(ts.Durability) == contracts.DURABILITIES
     assert get_args(words.PhaseScheme) == tuple(SCHEMES)
     assert get_args(comparison.Relation) == tuple(relations)
 

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .. import files
 from ..blocks.block import Block
@@ -18,11 +18,11 @@ from ..checksum import crc32c
 from ..codec.tile_codecs import check_codec_name
 from ..errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
 from ..spec import MAX_STEPS, RunSpec, check_name
+from ..words import Backend, Codec
 from .writer_lock import WriterLock
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
-BACKENDS = ("zarr", "memmap")
 MAX_DECLARED_BYTES = 1 << 26
 """What the file may take before the first step, with attrs and all that is declared."""
 MAX_BYTES = 1 << 27
@@ -36,14 +36,14 @@ _MAX_ATTRS_DEPTH = 100
 class Manifest:
     """Everything about a run but its arrays.
 
-    backend: "zarr" or "memmap". sealed_until: every due step < this is sealed. blocks: for each series, its sealed
+    sealed_until: every due step < this is sealed. blocks: for each series, its sealed
     blocks in order.
     """
 
     spec: RunSpec
-    backend: str
+    backend: Backend
     block_steps: int
-    codec: str
+    codec: Codec
     attrs: dict[str, Any] = field(default_factory=dict)
     static: dict[str, StaticArray] = field(default_factory=dict)
     sealed_until: int = 0
@@ -177,7 +177,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
             f"format version {value['version']!r}, while this package reads version {FORMAT_VERSION}; upgrade it"
         )
     spec = RunSpec.from_json(value["spec"])
-    if value["backend"] not in BACKENDS:
+    if value["backend"] not in get_args(Backend):
         raise ValueError(f"backend {value['backend']!r}")
     check_codec_name(value["codec"])
     static = {}

@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from .. import words
 from ..progress import Meter
+from ..words import Durability
 from . import manifest as manifests
 from .finding import Finding
 from .manifest import Manifest
@@ -35,7 +37,7 @@ class Backend(Protocol):
     def create(self, folder: Path, manifest: Manifest, static: Mapping[str, npt.NDArray[Any]]) -> None:
         """Fill an empty folder with a run of no steps."""
 
-    def open_sink(self, folder: Path, lock: WriterLock, *, durability: str) -> StoredSink:
+    def open_sink(self, folder: Path, lock: WriterLock, *, durability: Durability) -> StoredSink:
         """Open a run, which is locked, to record it."""
 
     def open_source(self, folder: Path) -> Source:
@@ -55,7 +57,7 @@ class _Zarr:
     def create(self, folder: Path, manifest: Manifest, static: Mapping[str, npt.NDArray[Any]]) -> None:
         zarr_sink.create(folder, manifest, static)
 
-    def open_sink(self, folder: Path, lock: WriterLock, *, durability: str) -> StoredSink:
+    def open_sink(self, folder: Path, lock: WriterLock, *, durability: Durability) -> StoredSink:
         return zarr_sink.ZarrSink(folder, durability=durability, lock=lock)
 
     def open_source(self, folder: Path) -> Source:
@@ -79,7 +81,7 @@ class _Memmap:
     def create(self, folder: Path, manifest: Manifest, static: Mapping[str, npt.NDArray[Any]]) -> None:
         memmap_sink.create(folder, manifest, static)
 
-    def open_sink(self, folder: Path, lock: WriterLock, *, durability: str) -> StoredSink:
+    def open_sink(self, folder: Path, lock: WriterLock, *, durability: Durability) -> StoredSink:
         return memmap_sink.MemmapSink(folder, durability=durability, lock=lock)
 
     def open_source(self, folder: Path) -> Source:
@@ -100,8 +102,8 @@ class _Memmap:
         return MemmapCheck(folder, manifest, meter, is_live=is_live)
 
 
-BACKENDS: dict[str, Backend] = {"zarr": _Zarr(), "memmap": _Memmap()}
-"""By the name that a manifest has; `manifest.BACKENDS` lists the same names."""
+BACKENDS: dict[words.Backend, Backend] = {"zarr": _Zarr(), "memmap": _Memmap()}
+"""By the name that a manifest has."""
 
 
 def run_files(folder: Path) -> set[Path]:

@@ -18,6 +18,7 @@ from ...blocks.static_array import StaticArray
 from ...checksum import file_crc32
 from ...journal import record
 from ...spec import Frame, dtype_name, storage_dtype
+from ...words import Durability
 from .. import manifest as manifests
 from ..disk_sink import DiskSink
 from ..manifest import Manifest
@@ -76,7 +77,7 @@ class MemmapSink(DiskSink):
     needs none.
     """
 
-    def __init__(self, folder: Path, *, durability: str = "process", lock: WriterLock | None = None) -> None:
+    def __init__(self, folder: Path, *, durability: Durability = "process", lock: WriterLock | None = None) -> None:
         self._sync_every_frame = durability == "power"
         self._sync = durability != "none"
         self._rows_file: IO[bytes] | None = None

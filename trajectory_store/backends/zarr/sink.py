@@ -17,6 +17,7 @@ from ...errors import SpecError, UsageError
 from ...journal.segment import JOURNAL_FOLDER
 from ...journal.writer import JournalWriter
 from ...spec import Frame
+from ...words import Durability
 from .. import manifest as manifests
 from ..disk_sink import DiskSink
 from ..growth import room_until
@@ -77,7 +78,7 @@ class ZarrSink(DiskSink):
         self,
         folder: Path,
         *,
-        durability: str = "process",
+        durability: Durability = "process",
         executor: "Executor | None" = None,
         lock: WriterLock | None = None,
     ) -> None:
