@@ -60,6 +60,8 @@ def _write_types(_app, _what, _name, _object, _options, lines):
     Sphinx would look up each word of a type, and finds the attribute of some class for "shape".
     """
     for at, line in enumerate(lines):
+        if (several := re.match(r":(?:ivar|vartype) \w+(?:, \w+)+:", line)) is not None:  # "a" would be the type of "b"
+            line = lines[at] = several[0].replace(", ", ",\u200b") + line[several.end() :]
         if (found := re.match(r"(:(?:type|vartype) [^:]+: )([^`]+)$", line)) is not None:
             text = found[2].replace("*", r"\*")
             linked = PUBLIC_CLASS.sub(r"\ :py:obj:`~.\g<0>`\ ", text)
