@@ -2,6 +2,7 @@
 trainer, and the door is in order."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import trajectory_store as ts
+from trajectory_store import moved
 
 PACKAGE = Path(ts.__file__).parent
 DESIGN = PACKAGE.parent / "docs" / "design.md"
@@ -172,7 +174,8 @@ def test_all_is_sorted_and_complete(package: ModuleType) -> None:
     relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
     assigned = {node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)}
     public = {name for name in assigned - {"__all__"} if name.startswith("__") or not name.startswith("_")}
-    assert {alias.asname or alias.name for node in relative for alias in node.names} | public == set(exported)
+    bound = {alias.asname or alias.name for node in relative for alias in node.names} | public
+    assert {name for name in bound if not name.startswith("_") or name in exported} == set(exported)
     for name in exported:
         assert getattr(package, name) is not None
 
@@ -195,3 +198,18 @@ def test_a_late_module_is_not_imported_before_it_is_asked_for() -> None:
     script = f"import sys, trajectory_store as ts; {seen}; ts.analysis.scan, ts.report.page, ts.notebook.bar; {seen}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["False False False", "True True True"]
+
+
+def test_old_names_of_modules_lead_to_their_places() -> None:
+    """A script that was written against the flat package goes on, warned: the module is the same one, not a copy."""
+    for name, place in moved.PLACES.items():
+        assert not (PACKAGE / f"{name}.py").exists()
+        with pytest.warns(DeprecationWarning, match=f"is trajectory_store.{place} now"):
+            found = importlib.import_module(f"trajectory_store.{name}")
+        here = importlib.import_module(f"trajectory_store.{place}")
+        assert found is here
+        assert here.__spec__ is not None
+        assert here.__spec__.name == f"trajectory_store.{place}"
+        del sys.modules[f"trajectory_store.{name}"]
+    with pytest.raises(ModuleNotFoundError, match="No module named"):
+        importlib.import_module("trajectory_store.nowhere")

@@ -7,6 +7,7 @@ from . import errors
 from .backends.memory.sink import MemorySink, NullSink
 from .backends.recovery import Recovery
 from .backends.sink import Sink
+from .moved import install as _install_old_names
 from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .importing import Imported, import_file, import_hdf5, import_numpy, import_safetensors, import_torch
 
 __version__ = "0.1.0"
+
+_install_old_names()
 
 __all__ = [
     "Backend",
