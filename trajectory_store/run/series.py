@@ -30,8 +30,8 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
     functions of these names, read it block by block; operators, as in ``W - 1``, read all of it. What an index gives is
     a plain array: widen it, as in ``W[5000].astype("float32").sum()``, before you add it up.
 
-    A torch `DataLoader` takes a series as its data set and gives batches of tensors, bfloat16 too. If it asks for one row
-    at a time, as with ``batch_size=None`` or a `ConcatDataset`, torch refuses bfloat16; use `bits` there.
+    A torch `DataLoader` takes a series as its data set and gives batches of tensors, bfloat16 too. If it asks for one
+    row at a time, as with ``batch_size=None`` or a `ConcatDataset`, torch refuses bfloat16; use `bits` there.
 
     Thread-safe but while the run is refreshed or closed.
 
