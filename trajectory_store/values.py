@@ -29,6 +29,7 @@ _REMEDIES = {
     "m": 'pass value.astype("int64") to a series of int64',
     "S": "text cannot be recorded",
     "U": "text cannot be recorded",
+    "V": "record each field as a series of its own, and saved bfloat16 as value.view(numpy.uint16)",
 }
 """What to do with an array that no series can hold, by the kind of its dtype."""
 
@@ -122,7 +123,8 @@ def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
         # ascontiguousarray first: a transposed view cannot be reinterpreted.
         return np.ascontiguousarray(array).reshape(array.shape).view(stored)
     if not _is_number(array.dtype):
-        remedy = _REMEDIES.get(array.dtype.kind, f"pass an array of {dtype}, or its bits to a series of unsigned ints")
+        kind = array.dtype.kind if array.dtype.type.__module__ == "numpy" else ""  # ml_dtypes says V, too
+        remedy = _REMEDIES.get(kind, f"pass an array of {dtype}, or its bits to a series of unsigned ints")
         raise LossyCastError(f"{array.dtype} is not a dtype that a series can have; {remedy}")
     if not _holds_all_of(dtype, array.dtype):
         raise LossyCastError(

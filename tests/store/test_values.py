@@ -67,6 +67,21 @@ def test_a_cast_is_refused_by_its_dtypes(source: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "dtype", "way"),
+    [
+        (np.zeros(2, "i4,f4"), "float32", "each field"),
+        (np.zeros((2, 3), "V2"), "bfloat16", "view(numpy.uint16)"),
+        (np.zeros((2, 3), ml_dtypes.float8_e5m2), "float32", "an array of float32"),
+        (np.zeros((2, 3), np.complex64), "float32", "two series"),
+        (np.zeros((2, 3), "M8[s]"), "int64", 'astype("int64")'),
+        (np.zeros((2, 3), np.float64), "float32", "declare the series as float64"),
+    ],
+)
+def test_a_refused_dtype_has_a_way_on(value: np.ndarray, dtype: str, way: str) -> None:
+    assert way in refusal(value, dtype)
+
+
+@pytest.mark.parametrize(
     ("source", "dtype"),
     [("int32", "float64"), ("uint16", "float32"), ("int8", "float16"), ("uint8", "int16"), ("bool", "uint8")],
 )
