@@ -122,7 +122,7 @@ def check_out(options: Options) -> None:
     if options.resume:
         _check_resumed(options)
     elif out.is_dir():
-        if all(_is_leftover(path, options) for path in out.iterdir()):
+        if all(_is_nobodys(path, options) for path in out.iterdir()):
             return
         if not (_is_recorded_by_trainer(options) or _is_saved_by_trainer(options)):
             raise RunExistsError(
@@ -151,7 +151,7 @@ def _check_resumed(options: Options) -> None:
     elif _is_saved_by_trainer(options):
         if options.capture:
             raise UsageError(f"{out}: this run is not recorded; resume it with --no-capture, or start it again")
-    elif any(not _is_leftover(path, options) for path in _entries(out, options.checkpoints)):
+    elif not all(_is_nobodys(path, options) for path in _entries(out, options.checkpoints)):
         raise RunNotFoundError(f"{out}: there is no run in this folder to resume")
 
 
@@ -179,6 +179,10 @@ def _entries(out: Path, checkpoints_folder: Path) -> list[Path]:
     """What is in the output folder and in its folder of checkpoints."""
     outer, inner = (list(folder.iterdir()) if folder.is_dir() else [] for folder in (out, checkpoints_folder))
     return [*(path for path in outer if path != checkpoints_folder or not path.is_dir()), *inner]
+
+
+def _is_nobodys(path: Path, options: Options) -> bool:
+    return _is_leftover(path, options) or path.name == files.FOLDER_VIEW
 
 
 def _is_leftover(path: Path, options: Options) -> bool:

@@ -195,6 +195,18 @@ def test_a_folder_that_is_being_filled_is_locked(backend: str, tmp_path: Path, s
     assert list(ts.check(path)) == []
 
 
+def test_a_folder_that_the_finder_showed_is_empty(backend: str, tmp_path: Path) -> None:
+    """A run is recorded beside the one file that macOS put there, and may give way to another."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".DS_Store").write_bytes(b"Bud1")
+
+    contracts.record(tmp_path / "run", backend)
+    assert [finding.path.name for finding in ts.check(tmp_path / "run")] == [".DS_Store"]
+
+    contracts.record(tmp_path / "run", backend, stop=3, overwrite=True)
+    contracts.check_run(tmp_path / "run", 3)
+
+
 @pytest.fixture
 def mount_point(tmp_path: Path) -> Iterator[Path]:
     """An empty folder on which a file system is mounted."""

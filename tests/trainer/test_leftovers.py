@@ -113,6 +113,16 @@ def test_a_folder_of_our_leftovers_alone_is_begun_in(tmp_path: Path, run_tiny: R
     assert sorted(path.name for path in out.iterdir()) == ["checkpoints", "metadata.json", "trajectory"]
 
 
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_what_the_finder_leaves_is_nobodys_file(tmp_path: Path, run_tiny: Run, options: list[str]) -> None:
+    """On macOS a folder that was looked at has one more file: a run is begun beside it, and it stays."""
+    put(tmp_path / "out", (".DS_Store", "checkpoints/.DS_Store") if options else (".DS_Store",))
+
+    assert run_tiny(tmp_path / "out", *options).exit_code == 0
+
+    assert (tmp_path / "out" / ".DS_Store").read_text() == "unique"
+
+
 @pytest.fixture
 def notebook_folder(tmp_path: Path) -> Path:
     """What the notebook leaves: checkpoints of four keys, metadata and a file of weights, called as ours are."""
