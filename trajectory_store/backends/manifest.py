@@ -1,6 +1,6 @@
 """The commit point of a run: one small JSON file, replaced atomically, that says what is sealed.
 
-What the manifest does not name does not exist, except the journal's tail. Layout: docs/format.md, "Manifest".
+What the manifest does not name does not exist, except the journal's tail. docs/format.md, "Manifest", has the layout.
 """
 
 import json
@@ -111,7 +111,7 @@ _FRAME_BYTES = len(_PREFIX + b'"00000000"' + _MIDDLE + _SUFFIX)
 
 
 def identity(run_folder: Path) -> tuple[int, ...] | None:
-    """What changes whenever the manifest is replaced; None where there is none."""
+    """What changes whenever the manifest is replaced; None if there is none."""
     try:
         status = (run_folder / FILE_NAME).stat()
     except OSError:
@@ -120,7 +120,7 @@ def identity(run_folder: Path) -> tuple[int, ...] | None:
 
 
 def is_there(run_folder: Path) -> bool:
-    """Whether a folder has a manifest of ours, sound or not: other programs have a file of that name too."""
+    """Whether a folder has a manifest of ours, sound or not. Other programs have a file of that name too."""
     try:
         with files.open_plain(run_folder / FILE_NAME) as file:
             return file.read(len(_PREFIX)) == _PREFIX
@@ -131,8 +131,8 @@ def is_there(run_folder: Path) -> bool:
 def load(run_folder: Path) -> Manifest:
     """The manifest of the run in a folder.
 
-    Raises RunNotFoundError where there is none, DamageError where it fails its checksum or makes no sense, and
-    FormatVersionError where a newer version of this package wrote it.
+    Raises RunNotFoundError if there is none, DamageError if it fails its checksum or makes no sense, and
+    FormatVersionError if a newer version of this package wrote it.
     """
     path = run_folder / FILE_NAME
     try:

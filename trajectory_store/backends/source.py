@@ -14,7 +14,7 @@ from ..spec import RunSpec
 
 
 class Source(Protocol):
-    """Recorded rows as bit patterns, read-only; thread-safe but for `refresh` and `close`."""
+    """Recorded rows as bit patterns, read-only. Thread-safe, except `refresh` and `close`."""
 
     path: Path
     backend: str
@@ -60,7 +60,7 @@ class Source(Protocol):
 
 
 def empty_rows(spec: RunSpec, name: str, rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-    """An array for `Source.read` to fill, in memory that is used again once it is gone."""
+    """An array for `Source.read` to fill. Its memory comes from `buffers`, and goes back there with its last view."""
     series = spec.series[name]
     axes = () if tokens is None else (len(tokens), *series.shape[1:])
     shape, dtype = (len(rows), *axes), series.storage_dtype
@@ -68,7 +68,7 @@ def empty_rows(spec: RunSpec, name: str, rows: Indices, tokens: Indices | None) 
 
 
 def taken(array: npt.NDArray[Any], rows: Indices, tokens: Indices | None) -> npt.NDArray[Any]:
-    """A copy of some rows, and of some entries of each, of an array that may be mapped: only they are touched."""
+    """A copy of some rows, and of some entries of each. Of a mapped array only those are touched."""
     at = positions_of(rows)
     if tokens is None:
         return array[at].copy() if isinstance(at, slice) else array[at]

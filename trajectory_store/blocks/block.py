@@ -33,14 +33,15 @@ class Block:
 
 
 def index_crc32c(data: bytes) -> int:
-    """The checksum that ends the index at the end of `data`; 0 where there are too few bytes."""
+    """The checksum that ends the index at the end of `data`; 0 if there are too few bytes."""
     return int(INDEX_CRC.unpack(data[-INDEX_CRC.size :])[0]) if len(data) >= INDEX_CRC.size else 0
 
 
 def write_block(place: BlockPlace, spans: Sequence[npt.NDArray[Any]], *, sync: bool) -> Block:
-    """Encode the rows of a block, from its first, tile by tile into its file; replaces a block with fewer rows.
+    """Encode the rows of a block, from its first, tile by tile into its file. Replaces a block with fewer rows.
 
-    spans: the rows in order, as arrays of shape (n, …); one tile is in memory beside them. Synced unless told.
+    spans: the rows in order, as arrays of shape (n, …). One tile more is in memory. The file is synced, unless told not
+    to.
     """
     files.make_folders(place.path.parent, sync=sync)
     with files.write_atomically(place.path, sync=sync) as file:
@@ -78,12 +79,15 @@ def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -
         else:
             target[:] = span
         row += len(span)
-    patterns[row:] = patterns[row - 1]  # rows to come: no difference costs next to nothing
+    patterns[row:] = patterns[
+        row - 1
+    ]  # rows that are not recorded yet repeat the last one, which takes hardly any bytes
     return patterns
 
 
 def parse_index(place: BlockPlace, data: bytes, n_bytes: int) -> list[tuple[int, int]]:
-    """(offset, size) of each chunk from the last bytes of a block's file of `n_bytes` bytes, checked against both."""
+    """(offset, size) of each chunk, from the last bytes of a block's file of `n_bytes`; checksum and bounds are
+    verified."""
     layout = place.layout
     entries, end = data[: -INDEX_CRC.size], n_bytes - layout.index_bytes
     if len(data) != layout.index_bytes or INDEX_CRC.pack(crc32c(entries)) != data[-INDEX_CRC.size :]:
@@ -96,7 +100,7 @@ def parse_index(place: BlockPlace, data: bytes, n_bytes: int) -> list[tuple[int,
 
 
 def decode_chunk(place: BlockPlace, tile: int, chunk: bytes) -> DecodedTile:
-    """Decompress one chunk of a block's file; DamageError names the file, the steps and the tokens."""
+    """Decompress one chunk of a block's file. DamageError names the file, the steps and the tokens."""
     layout = place.layout
     try:
         return layout.codec.decode(chunk, layout.tile_shape, layout.series.storage_dtype)

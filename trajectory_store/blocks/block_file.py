@@ -1,7 +1,7 @@
-"""A whole block's file, open for reading: known to be the committed one, its tiles read where they lie.
+"""The file of a full block, open for reading: known to be the committed one, its tiles read from their places.
 
-A whole block is never replaced, and an open file stays what it was. The last block of a series, which may be replaced
-at any time, is read at once instead (`loaded_block`).
+A full block is never replaced, so an open file stays what it was. The last block of a series may be replaced at any
+time, so its file is read at once instead (`loaded_block`).
 """
 
 import os
@@ -14,12 +14,18 @@ from .layout import BlockPlace
 from .loaded_block import LoadedBlock
 
 SMALL_BLOCK_BYTES = 1 << 14
-"""A file up to this size, or of one chunk, is verified as a whole. Any other is told by its size and its index: two
-blocks of as many chunks that compress to the same sizes each are past bad luck, except where nothing compresses."""
+"""A file up to this size, or with one chunk, is verified as a whole. Any other is recognised by its size and its index.
+
+That two blocks have as many chunks, and that each compresses to the same size, is practically impossible, unless nothing
+compresses.
+"""
 
 
 class BlockFile:
-    """One block's file; DamageError where it cannot be read or is not the one that was committed. Thread-safe."""
+    """The file of one full block. Thread-safe.
+
+    Raises DamageError if the file cannot be read, or is not the one that was committed.
+    """
 
     def __init__(self, place: BlockPlace, committed: Block) -> None:
         self._place = place
@@ -50,13 +56,13 @@ class BlockFile:
             return files.read_at(self._descriptor, size, offset)
 
     def tile(self, tile: int) -> DecodedTile:
-        """One tile decompressed; DamageError names the file, the steps and the tokens."""
+        """One tile, decompressed. DamageError names the file, the steps and the tokens."""
         offset, size = self._index[tile]
         return decode_chunk(self._place, tile, self._read(size, offset))
 
 
 def open_block(place: BlockPlace, committed: Block, n_rows: int) -> BlockFile | LoadedBlock:
-    """A block with `n_rows` committed rows; DamageError where its file is another one than was committed."""
+    """A block with `n_rows` committed rows. Raises DamageError if its file is another one than was committed."""
     if n_rows == place.layout.block_rows:
         return BlockFile(place, committed)
     loaded = LoadedBlock(place)

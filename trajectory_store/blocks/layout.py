@@ -1,8 +1,8 @@
-"""Sealed blocks as Zarr arrays: the layout of one series, writing one block, reading any tile.
+"""Sealed blocks as Zarr arrays: how the rows of one series lie in blocks and tiles.
 
-A series is a Zarr v3 array whose shards are its blocks, one file a block, and whose chunks tile a block over the
-first axis of its rows. Layout: docs/format.md, "Sealed blocks". The last block of a series may hold fewer rows than
-a whole one; it is replaced, never appended to, when more of its rows are sealed.
+A series is a Zarr v3 array. Its shards are its blocks, one file each, and its chunks tile a block over the first axis
+of its rows. docs/format.md, "Sealed blocks", has the layout. The last block of a series may hold fewer rows than a full
+one. It is replaced, never appended to, when more of its rows are sealed.
 """
 
 import math
@@ -24,13 +24,13 @@ LARGEST_BLOCK_BYTES = 512 << 20
 """The same for any block of more than one step."""
 BLOCK_STEPS = 256
 LEAST_BLOCK_STEPS = 32
-"""Each block keeps one row as it is: 8 steps of wide rows are stored a third as small as 32."""
+"""Each block keeps one row as it is, so blocks of 8 steps of wide rows take three times as much as blocks of 32."""
 SPARSE_BLOCK_BYTES = 16 << 20
-"""The same for a series that is not due at every step: its last block is rewritten at every seal."""
+"""The same for a series that is not due at every step, because its last block is rewritten at every seal."""
 TILE_ROW_BYTES = 8 << 10
-"""64 tokens of 64 bfloat16: half of it stores 5 % more of dead tokens, and four times of it 20 % more of all tokens."""
+"""64 tokens of 64 bfloat16. With half of it dead tokens take 5 % more, with four times as much all tokens take 20 % more."""
 LEAST_TILE_TOKENS = 16
-"""Wide tokens too share what they have in common, where the tile stays below `WIDE_TILE_BYTES`."""
+"""So many wide tokens, at least, share a tile, if it stays below `WIDE_TILE_BYTES`."""
 WIDE_TILE_BYTES = 4 << 20
 
 INDEX_ENTRY = struct.Struct("<QQ")
@@ -60,7 +60,7 @@ class Layout:
 
     @cached_property
     def block_rows(self) -> int:
-        """Rows in a whole block."""
+        """Rows in a full block."""
         if self.series.steps is None:
             return self.block_steps
         return max(1, min(self.block_steps, SPARSE_BLOCK_BYTES // self.series.row_bytes))
@@ -75,7 +75,7 @@ class Layout:
 
     @cached_property
     def token_bytes(self) -> int:
-        """Bytes of one entry of a row's first axis; of a row, for a scalar series."""
+        """Bytes of one entry of a row's first axis, or of the whole row of a scalar series."""
         return self.series.row_bytes // (self.series.shape[0] if self.series.shape else 1)
 
     @cached_property
@@ -105,12 +105,12 @@ class Layout:
 
     @cached_property
     def most_chunk_bytes(self) -> int:
-        """What a chunk can take at most, however badly it compresses."""
+        """The most bytes of a chunk, however badly it compresses."""
         return 2 * self.decoded_tile_bytes + _MAX_OVERHEAD
 
     @cached_property
     def most_block_bytes(self) -> int:
-        """What a block's file can take at most."""
+        """The most bytes of a block's file."""
         return self.n_tiles * self.most_chunk_bytes + self.index_bytes
 
     def rows_in(self, block: int, n_rows: int) -> int:

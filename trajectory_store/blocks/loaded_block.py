@@ -1,7 +1,7 @@
 """A block's file read at once: whether it is the one that the manifest committed, and what in it is flawed.
 
-The last block of a series is replaced by one with more rows while readers hold an older manifest, and a crash may come
-between the block and the manifest that counts its rows. What was read at once stays consistent all the same.
+The last block of a series is replaced by one with more rows while readers hold an older manifest. A crash may come
+between the block and the manifest that counts its rows. What was read at once stays consistent in both cases.
 """
 
 import os
@@ -21,14 +21,17 @@ from .layout import BlockPlace
 
 @dataclass(frozen=True)
 class Flaw:
-    """What is wrong with a block's file; tile is None where it concerns all of it."""
+    """What is wrong with a block's file. tile is None if it concerns all of it."""
 
     tile: int | None
     message: str
 
 
 class LoadedBlock:
-    """The bytes of a block's file; DamageError where there are none, or more than the block can have."""
+    """The bytes of a block's file.
+
+    Raises DamageError if there are none, or more than the block can have.
+    """
 
     def __init__(self, place: BlockPlace) -> None:
         self._place = place
@@ -46,10 +49,10 @@ class LoadedBlock:
         self.committed = Block.of([self._data])
 
     def is_committed(self, committed: Block, n_rows: int) -> bool:
-        """Whether this is the block that was committed with `n_rows` rows, or one that holds more rows behind them.
+        """Whether this is the block that was committed with `n_rows` rows, or one that has more rows behind them.
 
-        The latter is what a seal leaves that did not come to its commit. The chunks are deterministic, so the rows that
-        were committed, encoded again, must give the committed file.
+        A seal that was interrupted before its commit leaves the latter. Chunks are deterministic: the committed rows,
+        encoded again, must give the committed file.
         """
         if self.committed == committed:
             return True
@@ -58,7 +61,7 @@ class LoadedBlock:
         return Block.of(encode_block(self._layout, [self.rows(n_rows)])) == committed
 
     def flaws(self) -> Iterator[Flaw]:
-        """What breaks the block's own checksums and layout; nothing where all of it can be read."""
+        """What breaks the block's own checksums and layout; nothing if all of it can be read."""
         try:
             index = self.index()
         except DamageError as error:
@@ -82,7 +85,7 @@ class LoadedBlock:
         return parse_index(self._place, self._data[-self._layout.index_bytes :], len(self._data))
 
     def tile(self, tile: int) -> DecodedTile:
-        """One chunk decompressed; DamageError names the file, the steps and the tokens."""
+        """One chunk, decompressed. DamageError names the file, the steps and the tokens."""
         offset, size = self.index()[tile]
         return decode_chunk(self._place, tile, self._data[offset : offset + size])
 

@@ -12,7 +12,7 @@ from .. import files
 from ..checksum import crc32c
 from ..errors import DamageError
 from ..spec import RunSpec
-from .record import Entry
+from .record import FrameEntry
 
 
 class MappedSegment:
@@ -22,7 +22,7 @@ class MappedSegment:
     not have the frames of `entries`.
     """
 
-    def __init__(self, path: Path, spec: RunSpec, entries: Sequence[Entry]) -> None:
+    def __init__(self, path: Path, spec: RunSpec, entries: Sequence[FrameEntry]) -> None:
         self._spec = spec
         self._entries = entries
         with files.storage_errors("read", path):

@@ -44,7 +44,7 @@ class Record(NamedTuple):
     n_bytes: int
 
 
-class Entry(NamedTuple):
+class FrameEntry(NamedTuple):
     """A frame in a segment.
 
     `after` is the end of the sound record before it. It is less than `offset` if a flaw lies between.

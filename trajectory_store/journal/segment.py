@@ -20,7 +20,7 @@ from ..checksum import crc32c
 from ..errors import DamageError
 from ..spec import RunSpec
 from . import record, spare
-from .record import Entry, Gap, Record
+from .record import FrameEntry, Gap, Record
 
 JOURNAL_FOLDER = "journal"
 NAME_DIGITS = 12
@@ -76,7 +76,7 @@ class Segment:
         if not self.is_current():  # before it was held, the writer took it for another segment
             self.close()
             raise FileNotFoundError(path)
-        self.entries: list[Entry] = []
+        self.entries: list[FrameEntry] = []
         self.synced_step = -1
         self.end = 0  # where the last record that was read ends
         self.is_ended = False  # whether what is behind `end` was seen to be an earlier segment's
@@ -139,7 +139,7 @@ class Segment:
                     if self._find_head(stop, head.step) is None:
                         return  # a frame that is being written, or was torn
                     is_sound = self._is_sound(offset, head)  # what was being written is whole by now
-                self.entries.append(Entry(head.step, offset, self.end, head, is_sound))
+                self.entries.append(FrameEntry(head.step, offset, self.end, head, is_sound))
             if offset > self.end:
                 self.gaps.append(Gap.before(head, self.end, offset))
             self.synced_step = max(self.synced_step, head.synced_step)

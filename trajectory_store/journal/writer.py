@@ -1,9 +1,8 @@
 """Appends frames to the journal's current segment: write, sync, and after a sync that failed write again.
 
-A segment is written over the spare where there is one. Then every record has an end record behind it, in the same
-write, which the next record overwrites: what follows is the earlier segment's.
-
-Order of durable calls: docs/design.md, "Commit protocol".
+If there is a spare, a segment is written over it. Then every record has an end record behind it, in the same write,
+which the next record overwrites. What follows the end record is the earlier segment's. docs/design.md, "Commit
+protocol", has the order of durable calls.
 """
 
 import contextlib
@@ -14,16 +13,16 @@ from typing import IO, Any
 from .. import files
 from ..spec import Frame
 from . import record
-from .record import Entry
+from .record import FrameEntry
 from .segment import segment_path
 from .spare import Spare
 
 
 class JournalWriter:
-    """Appends frames to the current segment and starts new ones. Not thread-safe but for `spare`: one thread appends.
+    """Appends frames to the current segment and starts new ones. One thread appends; `spare` is thread-safe.
 
     With `sync_every_frame` an append returns only when the frame survives power loss. `entries` are the frames of the
-    current segment; a new segment has a new list. `spare` is what it writes over, once there is one.
+    current segment; a new segment has a new list. `spare` is what the next segment is written over, if there is one.
     """
 
     def __init__(self, folder: Path, *, sync_every_frame: bool) -> None:
@@ -32,17 +31,17 @@ class JournalWriter:
         self.spare = Spare(folder)
         self._file: IO[bytes] | None = None
         self._n_bytes = 0  # up to the end of the last record
-        self._written_bytes = 0  # up to the end of the end record behind it, where there is one
+        self._written_bytes = 0  # up to the end of the end record behind it, if there is one
         self._file_bytes = 0
         self._path = folder
         self._folder_is_synced = True
-        self.entries: list[Entry] = []
+        self.entries: list[FrameEntry] = []
         self._synced_step = -1
         self._synced_bytes = 0
         self._must_rewrite = False
 
     def start(self, first_step: int) -> None:
-        """Begin a segment; a file of that name that an append could not finish is begun anew."""
+        """Begin a segment. A file of that name, which an append could not finish, is begun anew."""
         self.close()
         self._path = segment_path(self._folder, first_step)
         with files.storage_errors("create", self._path):
@@ -55,7 +54,7 @@ class JournalWriter:
         self.entries = []
         self._folder_is_synced = self._must_rewrite = False
 
-    def reopen(self, first_step: int, entries: list[Entry], synced_step: int, *, must_rewrite: bool) -> None:
+    def reopen(self, first_step: int, entries: list[FrameEntry], synced_step: int, *, must_rewrite: bool) -> None:
         """Go on with a segment that recovery has cut behind these frames.
 
         With `must_rewrite` an earlier sync in this process may have failed, so the next one writes all of it again.
@@ -70,7 +69,7 @@ class JournalWriter:
         self.entries, self._synced_step = entries, synced_step
 
     def append(self, step: int, frame: Frame) -> None:
-        """Write one frame; when this returns it survives the death of the process."""
+        """Write one frame. When this returns, the frame survives the death of the process."""
         before = self._n_bytes
         head, buffers = record.frame_record(step, self._synced_step, frame)
         self._write(buffers, head.n_bytes, step)
@@ -80,7 +79,7 @@ class JournalWriter:
             except OSError:
                 self._cut(before)  # not recorded: the next append takes its place
                 raise
-        self.entries.append(Entry(step, before, before, head, is_sound=True))
+        self.entries.append(FrameEntry(step, before, before, head, is_sound=True))
 
     def flush(self) -> None:
         """Sync every frame of the segment, then say so in it."""
@@ -112,7 +111,7 @@ class JournalWriter:
         self._synced_step, self._synced_bytes = step, self._n_bytes
 
     def _write(self, buffers: list[Any], n_bytes: int, step: int) -> None:
-        """Write a record of `n_bytes`, and where the file goes on behind it that `step` is the last one."""
+        """Write a record of `n_bytes` and, if the file goes on behind it, that `step` is the last one."""
         stop = self._n_bytes + n_bytes
         if stop < self._file_bytes:
             buffers = [*buffers, *record.end_buffers(step, self._synced_step)]

@@ -10,8 +10,8 @@ report.write_figures(found, Path("figures"), form="png")   # or as files, as PNG
 from .drawing import renderer
 from .figures import Figure, figures, svg_files
 from .findings import Findings, findings
-from .output import refuse_existing, write_figures, write_page
 from .page import page
+from .writing import refuse_existing, write_figures, write_page
 
 __all__ = [
     "Figure",

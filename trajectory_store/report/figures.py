@@ -13,7 +13,7 @@ from .charts import Curve, area_chart, histogram, line_chart, onset_edges
 from .drawing import standalone
 from .findings import Findings
 from .frame import WIDE, Size, percent
-from .motion import HEAT_LIMIT
+from .moves import HEAT_LIMIT
 from .tokens import shortened, visible
 from .worldlines import worldline_chart
 

@@ -15,7 +15,7 @@ from ..files import folder_bytes
 from ..progress import Progress
 from ..run import LazySeries, Run
 from .bins import StepBins, bins_of
-from .motion import Motion, MotionOf
+from .moves import Motion, MotionOf
 from .tokens import token_names
 from .worldlines import Worldlines, trace
 

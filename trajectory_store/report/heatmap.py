@@ -9,7 +9,7 @@ import numpy.typing as npt
 from . import png
 from .bins import StepBins, Values
 from .frame import Frame, Scale, Size, number, step_scale
-from .motion import HEAT_LIMIT
+from .moves import HEAT_LIMIT
 
 WIDTH = 720
 MAX_ROWS = 600

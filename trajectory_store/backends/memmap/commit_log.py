@@ -177,7 +177,7 @@ class CommitLog:
                 yield name
 
     def sound_until(self, rows: RowFile) -> int:
-        """The step before which every row that was never synced has its checksum: where recovery cuts."""
+        """The step before which every row that was never synced has its checksum. Recovery cuts there."""
         step = self._spec.next_due(self._promised_until)
         while step is not None and step < self.recorded_until:
             if not self.is_sound(rows, step):

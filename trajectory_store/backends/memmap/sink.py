@@ -1,7 +1,7 @@
 """The writer of the memmap backend: rows in place, then the commit.
 
-Order of durable calls: docs/design.md, "Commit protocol". The rows of a step are written before its header is, so a
-step whose header is there survives the death of the process. The space of the whole run is reserved before step 0.
+docs/design.md, "Commit protocol", has the order of durable calls. The rows of a step are written before its header. So
+a step whose header is there survives the death of the process. The space of the whole run is reserved before step 0.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def _write_rows(
     recorded_until: int,
     static_arrays: Mapping[str, npt.NDArray[Any]],
 ) -> None:
-    """Replace the file of rows by one with room for `steps` steps, holding those before `recorded_until`."""
+    """Replace the file of rows by one with room for `steps` steps, which has the rows before `recorded_until`."""
     header, tensors = safetensors_format.layout(tensors_of(manifest.spec, manifest.static, steps))
     last = list(tensors.values())[-1]
     with files.write_in_place_atomically(path, last.offset + last.n_bytes) as descriptor:
@@ -73,8 +73,8 @@ def _write_rows(
 class MemmapSink(DiskSink):
     """Writes one run in place. One thread appends, flushes and closes.
 
-    `close` cuts the file to the steps that were recorded. The cut copies the file; a run that has all its planned steps
-    needs none.
+    `close` cuts the file to the steps that were recorded, by copying it. A run that has all its planned steps is not
+    copied.
     """
 
     def __init__(self, folder: Path, *, durability: Durability = "process", lock: WriterLock | None = None) -> None:

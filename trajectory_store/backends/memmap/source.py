@@ -21,7 +21,8 @@ from .row_file import FRAMES, RowFile
 class MemmapSource:
     """One run of the memmap backend, read-only.
 
-    The first time a row is touched all of it is read and its checksum compared; later reads of it cost nothing more.
+    When a row is touched for the first time, all of it is read and its checksum compared. Later reads of it cost
+    nothing more.
     """
 
     backend = "memmap"
@@ -102,7 +103,7 @@ class MemmapSource:
             self._require_sound(name, row)
 
     def _require_sound(self, name: str, row: int) -> None:
-        """Raise DamageError where the row fails its checksum, or its step's commit is lost."""
+        """Raise DamageError if the row fails its checksum, or if its step's commit is lost."""
         step = int(self.spec.series[name].steps_of(row, row + 1)[0])
         if self._log.is_lost(step):
             raise DamageError(f'{self._log.path}: the commit of step {step} is damaged; run "trajectory-store check"')

@@ -1,4 +1,4 @@
-"""Every zarr.json of a run: all of it follows from the manifest."""
+"""Every zarr.json of a run. All of it follows from the manifest."""
 
 import json
 from typing import Any

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...journal.record import Entry
+from ...journal.record import FrameEntry
 from ...journal.segment import JOURNAL_FOLDER
 from ...journal.tail import cut_tail, read_tail, scanned_segments
 from ..manifest import Manifest
@@ -15,7 +15,7 @@ class RecoveredJournal:
     """What was kept of a journal: every frame behind the sealed ones, in order."""
 
     recovery: Recovery
-    segments: tuple[list[Entry], ...]
+    segments: tuple[list[FrameEntry], ...]
     """The frames of each segment that has any."""
     synced_step: int
     """The last step that a sync covers, −1 if there is none."""

@@ -1,7 +1,8 @@
 """Complete segments become blocks, one after the other, in a thread of their own.
 
-Order of durable calls: docs/design.md, "Commit protocol". Sealing a segment writes the blocks' files, then the arrays'
-metadata, then the manifest, each synced. Only then it lets the segment's file go, for the next one to be written over.
+docs/design.md, "Commit protocol", has the order of durable calls. Sealing a segment writes the blocks' files, then the
+arrays' metadata, then the manifest, and syncs each. Only then it lets the segment's file go, for the next segment to
+overwrite.
 """
 
 import os
@@ -18,7 +19,7 @@ from ...blocks.layout import BlockPlace
 from ...blocks.loaded_block import LoadedBlock
 from ...errors import DamageError
 from ...journal.mapped_segment import MappedSegment
-from ...journal.record import Entry
+from ...journal.record import FrameEntry
 from ...journal.segment import JOURNAL_FOLDER, segment_path
 from ...journal.spare import Spare
 from ..manifest import Manifest
@@ -47,7 +48,7 @@ class Sealer:
         self._spare = spare
         self._executor = executor
         self._sync = sync
-        self._waiting: list[list[Entry]] = []  # the frames of complete segments, oldest first
+        self._waiting: list[list[FrameEntry]] = []  # the frames of complete segments, oldest first
         self._running: Future[None] | None = None  # the seal of the first of them
         self._waited_s = 0.0
         # Held while a seal runs. Who is interrupted in a seal of its own may take it again.
@@ -64,11 +65,11 @@ class Sealer:
         """Seconds that `make_room` has waited."""
         return self._waited_s
 
-    def queue(self, entries: list[Entry]) -> None:
+    def queue(self, entries: list[FrameEntry]) -> None:
         """Keep a complete segment, with these frames, to be sealed behind the earlier ones."""
         self._waiting.append(entries)
 
-    def add(self, entries: list[Entry]) -> None:
+    def add(self, entries: list[FrameEntry]) -> None:
         """Seal a complete segment, with these frames, once the earlier ones are sealed."""
         self.queue(entries)
         self._start()
@@ -92,13 +93,14 @@ class Sealer:
             self._wait()
 
     def stop(self) -> None:
-        """Wait for the seal that runs, if one does, and let no other begin: what is not sealed stays in the journal."""
+        """Wait for the seal that runs, if one does, and begin no other. What is not sealed stays in the journal."""
         self._is_stopped = True
         with self._busy:
             pass
 
     def _start(self) -> None:
-        """Start the seal of the oldest segment, unless one is running, or failed and nobody was told yet."""
+        """Start the seal of the oldest segment, unless one is running, or one failed and its error was not raised
+        yet."""
         if self._running is None and self._waiting:
             self._running = self._executor.submit(self.seal, self._waiting[0])
 
@@ -114,13 +116,13 @@ class Sealer:
 
     # Sealing itself: in the executor's thread, or in the caller's while that one is idle.
 
-    def seal(self, entries: list[Entry]) -> None:
+    def seal(self, entries: list[FrameEntry]) -> None:
         """Seal the segment that has these frames, now."""
         with self._busy:
             if not self._is_stopped:
                 self._seal(entries)
 
-    def _seal(self, entries: list[Entry]) -> None:
+    def _seal(self, entries: list[FrameEntry]) -> None:
         first_step, sealed_until = entries[0].step, entries[-1].step + 1
         path = segment_path(self._folder / JOURNAL_FOLDER, first_step)
         segment = MappedSegment(path, self._manifest.spec, entries)
@@ -133,7 +135,7 @@ class Sealer:
         self._spare.keep(path)
 
     def _seal_series(self, name: str, segment: MappedSegment, sealed_until: int) -> tuple[Block, ...]:
-        """Write the blocks that the segment's rows of one series complete or enlarge; returns all its blocks."""
+        """Write the blocks that the segment's rows of one series complete or enlarge. Returns all of its blocks."""
         layout = self._manifest.layout(name)
         old_rows, new_rows = self._manifest.sealed_rows(name), layout.series.rows_before(sealed_until)
         blocks = list(self._manifest.blocks[name])

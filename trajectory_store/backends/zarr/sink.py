@@ -1,7 +1,7 @@
 """The writer of the default backend: frame → journal → (in the background) sealed block → manifest.
 
-Order of durable calls: docs/design.md, "Commit protocol". A frame is in the journal when `append` returns. When a
-block of steps is complete its segment is handed to the sealer.
+docs/design.md, "Commit protocol", has the order of durable calls. A frame is in the journal when `append` returns. When
+a block of steps is complete, its segment is handed to the sealer.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """The reader of the default backend: sealed chunks through a bounded cache, then the journal's tail.
 
-Writes nothing, and locks nothing but the segments it has open, so that they are not overwritten. It follows a run that
-is being written: a refresh reads the manifest, then the journal, and starts over where a seal came between the two.
+It writes nothing, and locks nothing but the segments that it has open, so that they are not overwritten. It follows a
+run that is being written: a refresh reads the manifest, then the journal, and starts over if a seal came between the
+two.
 """
 
 import os
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 CACHE_BYTES = 128 << 20
-"""What decoded tiles may take, unless one block takes more: reading step after step decodes each tile once."""
+"""The most bytes of decoded tiles, unless one block has more: to read step after step decodes each tile once."""
 _REFRESH_ATTEMPTS = 100
 _TORN_ATTEMPTS = 2
 _FEWEST_BYTES_A_THREAD = 4 << 20
-"""Undone by less than this, another thread costs more than it brings."""
+"""Another thread that decodes less than this costs more than it saves."""
 _MOST_OPEN_BLOCKS = 16
 
 
@@ -107,7 +108,9 @@ class ZarrSource:
 
     def _decoded_block_bytes(self, name: str) -> int:
         layout = self._manifest.layout(name)
-        return layout.n_tiles * layout.decoded_tile_bytes * 9 // 8  # undone, and the little it is undone from
+        return (
+            layout.n_tiles * layout.decoded_tile_bytes * 9 // 8
+        )  # the decoded rows, and the little that they are decoded from
 
     def refresh(self) -> None:
         opened: list[Segment] = []
@@ -144,7 +147,7 @@ class ZarrSource:
     def _segments_now(
         self, manifest: Manifest, known: dict[int, Segment], opened: list[Segment]
     ) -> dict[int, Segment] | None:
-        """The journal's segments, scanned; None where one was sealed meanwhile, so that the manifest is stale."""
+        """The journal's segments, scanned; None if one was sealed meanwhile, so that the manifest is stale."""
         folder = self.path / JOURNAL_FOLDER
         segments: dict[int, Segment] = {}
         for first_step in segment_steps(folder):
@@ -213,7 +216,7 @@ class ZarrSource:
         return self._block(key).tile(key.tile)
 
     def _block(self, key: _TileKey) -> BlockFile | LoadedBlock:
-        """A block, known to be the one that was committed; the least recently opened ones are let go."""
+        """A block, known to be the one that was committed. The least recently opened ones are closed."""
         with self._lock:
             known = self._blocks.get(key.cached[:-1])
         if known is None:
@@ -240,10 +243,12 @@ def _close(segments: Iterable[Segment]) -> None:
 
 
 def _for_each(work: Callable[[TileJob], None], jobs: list[TileJob], most_threads: int) -> None:
-    """Do the work of all jobs, on all cores: zstd and the compiled loops run without the interpreter's lock."""
+    """Do the work of all jobs, on all cores, because zstd and the compiled loops run without the interpreter's lock."""
     threads, n_threads = _decoding_threads()
     n_shares = min(n_threads + 1, len(jobs), most_threads)
-    left = iter(jobs)  # whoever is free takes the next: a block of early steps takes ten times as long as a late one
+    left = iter(
+        jobs
+    )  # a free thread takes the next, because a block of early steps takes ten times as long as a late one
     shares = [threads.submit(_do_all, work, left) for _ in range(1, n_shares)]
     _do_all(work, left)
     for share in shares:
