@@ -79,15 +79,12 @@ def _gather_tile(layout: Layout, spans: Sequence[npt.NDArray[Any]], tile: int) -
         else:
             target[:] = span
         row += len(span)
-    patterns[row:] = patterns[
-        row - 1
-    ]  # rows that are not recorded yet repeat the last one, which takes hardly any bytes
+    patterns[row:] = patterns[row - 1]  # for rows that are not recorded yet: no difference takes hardly any bytes
     return patterns
 
 
 def parse_index(place: BlockPlace, data: bytes, n_bytes: int) -> list[tuple[int, int]]:
-    """(offset, size) of each chunk, from the last bytes of a block's file of `n_bytes`; checksum and bounds are
-    verified."""
+    """(offset, size) of each chunk, from the end of a block's file of `n_bytes`; checksum and bounds are verified."""
     layout = place.layout
     entries, end = data[: -INDEX_CRC.size], n_bytes - layout.index_bytes
     if len(data) != layout.index_bytes or INDEX_CRC.pack(crc32c(entries)) != data[-INDEX_CRC.size :]:

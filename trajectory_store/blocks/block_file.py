@@ -16,8 +16,8 @@ from .loaded_block import LoadedBlock
 SMALL_BLOCK_BYTES = 1 << 14
 """A file up to this size, or with one chunk, is verified as a whole. Any other is recognised by its size and its index.
 
-That two blocks have as many chunks, and that each compresses to the same size, is practically impossible, unless nothing
-compresses.
+That two blocks have as many chunks, and that each compresses to the same size, is practically impossible, unless
+nothing compresses.
 """
 
 

@@ -28,7 +28,7 @@ LEAST_BLOCK_STEPS = 32
 SPARSE_BLOCK_BYTES = 16 << 20
 """The same for a series that is not due at every step, because its last block is rewritten at every seal."""
 TILE_ROW_BYTES = 8 << 10
-"""64 tokens of 64 bfloat16. With half of it dead tokens take 5 % more, with four times as much all tokens take 20 % more."""
+"""64 tokens of 64 bfloat16. With half of it dead tokens take 5 % more, with four times of it all tokens 20 % more."""
 LEAST_TILE_TOKENS = 16
 """So many wide tokens, at least, share a tile, if it stays below `WIDE_TILE_BYTES`."""
 WIDE_TILE_BYTES = 4 << 20

@@ -108,9 +108,7 @@ class ZarrSource:
 
     def _decoded_block_bytes(self, name: str) -> int:
         layout = self._manifest.layout(name)
-        return (
-            layout.n_tiles * layout.decoded_tile_bytes * 9 // 8
-        )  # the decoded rows, and the little that they are decoded from
+        return layout.n_tiles * layout.decoded_tile_bytes * 9 // 8  # the rows, and the little they are decoded from
 
     def refresh(self) -> None:
         opened: list[Segment] = []
@@ -246,9 +244,7 @@ def _for_each(work: Callable[[TileJob], None], jobs: list[TileJob], most_threads
     """Do the work of all jobs, on all cores, because zstd and the compiled loops run without the interpreter's lock."""
     threads, n_threads = _decoding_threads()
     n_shares = min(n_threads + 1, len(jobs), most_threads)
-    left = iter(
-        jobs
-    )  # a free thread takes the next, because a block of early steps takes ten times as long as a late one
+    left = iter(jobs)  # a free thread takes the next: a block of early steps takes ten times as long as a late one
     shares = [threads.submit(_do_all, work, left) for _ in range(1, n_shares)]
     _do_all(work, left)
     for share in shares:
