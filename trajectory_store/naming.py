@@ -34,11 +34,11 @@ def can_name_dimension(name: object) -> bool:
     return isinstance(name, str) and _DIMENSION.fullmatch(name) is not None and name != "step"
 
 
-def nearest_name(text: str, taken: Container[str] = ()) -> str:
-    """A name for a new run that is like `text` and not in `taken`: the text itself where it is one.
+def nearest_name(text: str) -> str:
+    """A name for a new run that is like `text`, or the text itself where it is one; always the same for a text.
 
     "/" becomes ".", any other character that no name has becomes "_", and a text that is too long is cut and ends with
-    its own checksum. The same text always gives the same name.
+    its own checksum.
     """
     name = _REPLACED.sub("_", text.replace("/", ".")).lstrip(".-")
     if name.startswith(_ZARRS_OWN):
@@ -47,7 +47,7 @@ def nearest_name(text: str, taken: Container[str] = ()) -> str:
         name += "_"
     if len(name) > MAX_CHARACTERS:
         name = _cut(name, f"_{zlib.crc32(text.encode(errors='surrogatepass')):08x}")
-    return free_name(name, taken)
+    return name
 
 
 def names_for(texts: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -55,11 +55,17 @@ def names_for(texts: Iterable[str], chosen: Mapping[str, str] | None = None) -> 
 
     A text that is a name keeps it whatever the others are, unless that name is chosen for another one.
     """
+    in_order = list(dict.fromkeys(texts))
     names = dict(chosen or {})
-    others = [text for text in texts if text not in names]
-    for text in sorted(others, key=can_name_in_new_run, reverse=True):
-        names[text] = nearest_name(text, set(names.values()))
-    return {text: names[text] for text in dict.fromkeys([*names, *others])}
+    taken = set(names.values())
+    numbers: dict[str, int] = {}  # of the names that were given to several: a file may have any number of them
+    for text in sorted((text for text in in_order if text not in names), key=can_name_in_new_run, reverse=True):
+        near = names[text] = nearest_name(text)
+        while names[text] in taken:
+            numbers[near] = numbers.get(near, 1) + 1
+            names[text] = _numbered(near, numbers[near])
+        taken.add(names[text])
+    return {text: names[text] for text in in_order}
 
 
 def free_name(name: str, taken: Container[str]) -> str:
@@ -67,8 +73,12 @@ def free_name(name: str, taken: Container[str]) -> str:
     free, number = name, 1
     while free in taken:
         number += 1
-        free = _cut(name, str(number) if name.endswith("_") else f"_{number}")
+        free = _numbered(name, number)
     return free
+
+
+def _numbered(name: str, number: int) -> str:
+    return _cut(name, str(number) if name.endswith("_") else f"_{number}")
 
 
 def _cut(name: str, ending: str) -> str:

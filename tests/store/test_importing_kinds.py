@@ -25,8 +25,8 @@ from trajectory_store.errors import (
     SpecError,
     UsageError,
 )
-from trajectory_store.importing import plan
-from trajectory_store.importing.hdf5_file import opened_with_cache
+from trajectory_store.importing import importer, plan
+from trajectory_store.importing.hdf5_file import ForeignHdf5, opened_with_cache
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -352,6 +352,27 @@ def test_groups_of_any_depth(tmp_path: Path) -> None:
     assert np.array_equal(V, run[deep][...])
     assert np.array_equal(V + 1, run["a.b"][...])
     assert np.array_equal(V, run["a.b_2"][...])
+
+
+def test_many_broken_datasets_are_found_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import begins again once for all series, and once for all static arrays: not once for each."""
+    with h5py.File(tmp_path / "file", "w") as file:
+        file["V"] = V
+        offsets = []
+        for n in range(40):
+            created = file.create_dataset(f"b{n}", data=V if n % 2 else V[:7], chunks=(7, 5), fletcher32=True)
+            offsets.append(created.id.get_chunk_info(0).byte_offset)
+    content = bytearray((tmp_path / "file").read_bytes())
+    for offset in offsets:
+        content[offset] ^= 1
+    (tmp_path / "file").write_bytes(content)
+    opened: list[Path] = []
+    monkeypatch.setattr(importer, "ForeignHdf5", lambda path: opened.append(path) or ForeignHdf5(path))
+
+    imported = ts.import_file(tmp_path / "file", tmp_path / "run")
+
+    check_rest(tmp_path / "run", imported)
+    assert (len(opened), len(imported.findings)) == (3, 40)
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:

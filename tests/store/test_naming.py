@@ -7,6 +7,7 @@ import format_reader
 import ml_dtypes
 import numpy as np
 import pytest
+import zarr
 from safetensors.numpy import save_file
 
 import trajectory_store as ts
@@ -86,14 +87,28 @@ def test_the_nearest_name_is_a_name(text: str) -> None:
 
     assert (near == text) == naming.can_name_in_new_run(text)
     assert near == naming.nearest_name(text)
-    other = naming.nearest_name(text, {near})
+    other = naming.free_name(near, {near})
     check_new_names([other])
-    assert other not in (near, naming.nearest_name(text, {near, other}))
+    assert other not in (near, naming.free_name(near, {near, other}))
 
 
 def test_long_names_that_begin_alike_stay_apart() -> None:
     """What is cut off counts."""
     assert naming.nearest_name("x" * 500 + "a") != naming.nearest_name("x" * 500 + "b")
+
+
+def test_names_of_many_texts() -> None:
+    """Each has one of its own: what is a name keeps it, a name that is chosen is left to whom it is for."""
+    texts = ["a b", "a_b", "a/b", "a.b", *(f"x {n % 7}/{n}" for n in range(300)), "é", "ä", "_"]
+    names = naming.names_for(texts, {"a_b": "W", "a.b": "a_b_2"})
+
+    assert list(names) == texts
+    assert len(set(names.values())) == len(texts)
+    check_new_names(names.values())
+    assert (names["a_b"], names["a.b"], names["a b"], names["a/b"]) == ("W", "a_b_2", "a_b", "a.b")
+    assert (names["_"], names["é"], names["ä"]) == ("_", "_2", "_3")
+    alike = naming.names_for(map(chr, range(0x4E00, 0x9000)))  # a file may have any number of them
+    assert len(set(alike.values())) == len(alike)
 
 
 @pytest.fixture(params=["temporal", "portable", "memmap"])
@@ -127,6 +142,9 @@ def test_a_run_of_odd_names(tmp_path: Path, options: dict[str, Any]) -> None:
         assert expected == {step: run[name].at_step(step).tobytes() for step in run[name].steps.tolist()}
         assert expected == {step: row.tobytes() for step, row in found[name].items()}
     assert static.keys() == run.static.keys() == found_static.keys()
+    if options.get("codec") == "portable":
+        group = zarr.open_group(tmp_path / "run", mode="r")
+        assert {name: group[name][...].tobytes() for name in PARAMETERS} == {n: run[n][...].tobytes() for n in run}
     ts.export_safetensors(run, tmp_path / "exported")
     save_file({name: run[name][...] for name in PARAMETERS} | dict(static), tmp_path / "reference")
     assert (tmp_path / "reference").read_bytes() == (tmp_path / "exported").read_bytes()

@@ -42,11 +42,14 @@ class ForeignArray:
 
 
 class UnreadableArrayError(MalformedFileError):
-    """An array of a file that was found broken while its values were read. The others may be sound."""
+    """Arrays of a file that were found broken while their values were read; the others may be sound.
 
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
+    found: name in the file → what is wrong with it.
+    """
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        super().__init__("; ".join(found.values()))
+        self.found = found
 
 
 class ForeignFile(Protocol):
@@ -98,7 +101,7 @@ _TOLD_ERRNO = re.compile(r"errno = ([0-9]{1,3})\b")
 def broken_array(path: Path, name: str, start: int, error: BaseException) -> TrajectoryError:
     """The error for an array whose rows from `start` on could not be read: UnreadableArrayError or StorageError."""
     found = broken_file(path, f"array {name!r} cannot be read from row {start}", error)
-    return UnreadableArrayError(name, str(found)) if isinstance(found, MalformedFileError) else found
+    return UnreadableArrayError({name: str(found)}) if isinstance(found, MalformedFileError) else found
 
 
 def why_broken(path: Path, error: BaseException) -> str:

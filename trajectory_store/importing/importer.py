@@ -288,7 +288,7 @@ def _import(open_file: Callable[[], ForeignFile], run_path: Path, **options: Unp
             try:
                 return _import_readable(foreign, unreadable, run_path, **options)
             except UnreadableArrayError as error:
-                unreadable[error.name] = str(error)
+                unreadable |= error.found
 
 
 def _import_readable(

@@ -17,7 +17,7 @@ from ..errors import MalformedFileError, SeriesNotFoundError, SpecError, UsageEr
 from ..naming import names_for
 from ..spec import MAX_AXES, Series, check_new_names
 from .conversion import Conversion, is_supported
-from .foreign import ForeignArray, ForeignFile, RenamedFile
+from .foreign import ForeignArray, ForeignFile, RenamedFile, UnreadableArrayError
 
 LARGEST_STATIC_BYTES = 256 << 20
 """A static array is held in memory."""
@@ -102,8 +102,7 @@ class ImportPlan:
                 raise SeriesNotFoundError(f"{self._foreign.path}: no array {own!r} to rename{self._which(kept)}")
             if list(self._renamed.values()).count(name) > 1:
                 raise UsageError(f"{self._foreign.path}: two arrays are renamed to {name!r}")
-        names = names_for(kept, {own: name for own, name in self._renamed.items() if own in kept})
-        return {own: names[own] for own in kept}
+        return names_for(kept, {own: name for own, name in self._renamed.items() if own in kept})
 
     def _which(self, names: Iterable[str]) -> str:
         return f"; it has {', '.join(names) or 'none that can be imported'}{_reasons(self._left_out)}"
@@ -166,6 +165,7 @@ class ImportPlan:
     def read_static(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that are no series, but for those that are too large."""
         static = {}
+        broken: dict[str, str] = {}
         for name, array in self.file.arrays.items():
             if name in self._along_steps:
                 continue
@@ -179,8 +179,14 @@ class ImportPlan:
                     f" first_step={{{name!r}: 1}}"
                 )
                 continue
-            rows = self.file.read(name, 0, array.shape[0] if array.shape else 1)
-            static[name] = self.conversions[name].convert(rows, 0)
+            try:
+                rows = self.file.read(name, 0, array.shape[0] if array.shape else 1)
+            except UnreadableArrayError as error:
+                broken |= error.found
+            else:
+                static[name] = self.conversions[name].convert(rows, 0)
+        if broken:
+            raise UnreadableArrayError(broken)
         return static
 
     def attrs(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..backends.sink import Sink
 from ..progress import Meter, Progress
-from .foreign import ForeignArray, RenamedFile
+from .foreign import ForeignArray, RenamedFile, UnreadableArrayError
 from .plan import PlannedSeries
 
 PIECE_BYTES = 64 << 20
@@ -28,13 +28,20 @@ def _append_some(
     sink: Sink, file: RenamedFile, recorded: Mapping[str, PlannedSeries], steps: range, meter: Meter
 ) -> None:
     pieces: dict[str, tuple[int, npt.NDArray[Any]]] = {}
+    broken: dict[str, str] = {}  # told together: each error begins the import again
     for name, one in recorded.items():
         first, last = max(steps.start, one.first_step), min(steps.stop, one.stop_step)
         if first < last:
             row = first - one.first_step
-            rows = file.read(name, row, last - one.first_step)
+            try:
+                rows = file.read(name, row, last - one.first_step)
+            except UnreadableArrayError as error:
+                broken |= error.found
+                continue
             pieces[name] = (first, one.conversion.convert(rows, row))
             meter.add(rows.nbytes)
+    if broken:
+        raise UnreadableArrayError(broken)
     for step in steps if pieces else ():
         frame = {name: rows[step - first] for name, (first, rows) in pieces.items() if 0 <= step - first < len(rows)}
         if frame:
