@@ -26,7 +26,7 @@ class _Pool:
         self._lock = threading.RLock()  # a collection may give memory back inside of `take`
 
     def take(self, size: int) -> Buffer | None:
-        """A buffer of just this size, None where there is none."""
+        """A buffer of just this size, None if there is none."""
         with self._lock:
             same_size = self._idle.get(size)
             if not same_size:

@@ -108,9 +108,9 @@ def updated(descriptor: int) -> IO[bytes]:
 def open_plain_descriptor(path: Path) -> int:
     """The descriptor of a plain file, open for reading.
 
-    Raises FileNotFoundError where there is no plain file of this name: that is damage, or no run. A named pipe or a
-    device in a folder that came from elsewhere would block its reader, or never end. Raises StorageError where the
-    system refuses: that says nothing about what is stored.
+    Raises FileNotFoundError if there is no plain file of this name, which means damage, or no run. A named pipe or a
+    device counts as none, because it would block its reader, or never end. Raises StorageError if the system refuses,
+    which says nothing about what is stored.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -269,7 +269,7 @@ class _SequentialWriter:
         return self._descriptor
 
     def flush(self) -> None:
-        """Nothing is buffered here; torch.save asks all the same."""
+        """Do nothing, because nothing is buffered here; torch.save calls it."""
 
 
 @contextlib.contextmanager
@@ -350,7 +350,7 @@ def remove_unfinished(written: Collection[Path]) -> list[Path]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where there is no such folder."""
+    """What is in a folder; nothing if there is no such folder."""
     with storage_errors("list", folder):
         try:
             return list(folder.iterdir())
@@ -374,7 +374,7 @@ def put(path: Path, data: Any, *, sync: bool = True) -> None:
 
 
 def make_folders(path: Path, *, sync: bool = True) -> None:
-    """Create a folder and its parents where they are missing, each one's name synced unless told."""
+    """Create a folder and its missing parents. Each one's name is synced, unless told not to."""
     if path.is_dir():
         return
     make_folders(path.parent, sync=sync)
@@ -488,7 +488,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """What is in a folder and below it and is no folder; StorageError where the system cannot list one.
+    """What is in a folder and below it and is no folder. Raises StorageError if the system cannot list one.
 
     What this user may not list, such as the `lost+found` of a mounted disk, is passed over.
     """

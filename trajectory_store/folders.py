@@ -13,7 +13,7 @@ from . import files
 
 _NEW = "new"
 _NAMES = ".moving"
-"""The names that are moved up, in the folder where they were built: what a killed process has moved is told by it."""
+"""The names that are moved up, in the folder where they were built: this list says what a killed process moved."""
 _OF_A_FILE_SYSTEM = {"lost+found", files.FOLDER_VIEW}
 
 

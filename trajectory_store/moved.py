@@ -57,7 +57,7 @@ PLACES = {
 
 
 class _Moved(MetaPathFinder, Loader):
-    """Finds a module under its old name. It is asked last, so it costs nothing where names are current."""
+    """Finds a module under its old name. It is asked last, so it costs nothing if names are current."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -84,6 +84,6 @@ class _Moved(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let `import` find the old names; harmless when called twice."""
+    """Let `import` find the old names; harmless if called twice."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

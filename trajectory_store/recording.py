@@ -208,7 +208,7 @@ class ReplaySink(SinkContext):
     def append(self, step: int, /, **values: Any) -> None:
         """Compare a step that is recorded, record one that is not.
 
-        Raises ReplayMismatchError where a bit differs from what is recorded; the recording stays as it is.
+        Raises ReplayMismatchError if a bit differs from what is recorded; the recording stays as it is.
         """
         if self._is_replayed:
             self._sink.append(step, **values)

@@ -100,7 +100,7 @@ class Header:
 def read_header(file: IO[bytes]) -> Header:
     """The header of an open file; reads no more than that.
 
-    Raises MalformedFileError where it is not a sound safetensors file.
+    Raises MalformedFileError if it is not a sound safetensors file.
     """
     file_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)

@@ -25,7 +25,7 @@ N_READ_AXES = 2
 class Selection:
     """What to read along the first axes, one `Indices` each; then: the numpy key to apply to what was read.
 
-    row_place: where in `then` the index of axis 0 stands; None where there is none, so that all rows are taken.
+    row_place: where in `then` the index of axis 0 stands; None if there is none, so that all rows are taken.
     """
 
     read: tuple[Indices, ...]

@@ -37,7 +37,7 @@ _REMEDIES = {
 def as_row(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """One value as the row of a series of `shape` and logical `dtype`, C-contiguous, bfloat16 as its bits.
 
-    May share memory with `value`. Raises FrameError on what is no array of that shape, LossyCastError where bits would
+    May share memory with `value`. Raises FrameError on what is no array of that shape, LossyCastError if bits would
     change; neither knows the step and the series, which the caller puts in front.
     """
     row = _in_dtype(value, dtype)

@@ -80,7 +80,7 @@ class DiskSink(SinkContext):
         return self._cursor.last_step
 
     def close(self) -> None:
-        """End the run and let another writer in; harmless when called twice.
+        """End the run and let another writer in; harmless if called twice.
 
         On an error the lock is released all the same, and what is recorded stays. After an interrupt the sink is still
         open: call this again.
@@ -135,4 +135,4 @@ class DiskSink(SinkContext):
 
     @abstractmethod
     def _release(self) -> None:
-        """Give back files, threads and the lock; harmless when called twice."""
+        """Give back files, threads and the lock; harmless if called twice."""

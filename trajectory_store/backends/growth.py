@@ -78,7 +78,7 @@ def _block_bytes(manifest: Manifest, until: int) -> int:
 
 
 def _check_rows(run_folder: Path, manifest: Manifest) -> None:
-    """Raise UsageError where one file cannot hold every row of a memmap run."""
+    """Raise UsageError if one file cannot hold every row of a memmap run."""
     assert manifest.spec.steps is not None
     n_bytes = sum(
         series.rows_before(manifest.spec.steps) * series.row_bytes for series in manifest.spec.series.values()
@@ -91,7 +91,7 @@ def _check_rows(run_folder: Path, manifest: Manifest) -> None:
 
 
 def _check_path(run_folder: Path, layout: Layout, steps: int) -> None:
-    """Raise UsageError where a block's file, while it is written, has a longer path than the system takes."""
+    """Raise UsageError if a block's file, while it is written, has a longer path than the system takes."""
     last = BlockPlace(run_folder.absolute(), layout, layout.series.rows_before(steps) // layout.block_rows).path
     n_bytes = len(os.fsencode(last)) + _PARTIAL_BYTES
     if n_bytes > _MAX_PATH_BYTES:

@@ -47,10 +47,10 @@ class Sink(Protocol):
         """
 
     def flush(self) -> int | None:
-        """Make every appended frame survive power loss; returns the last such step, None where there is none."""
+        """Make every appended frame survive power loss; returns the last such step, None if there is none."""
 
     def close(self) -> None:
-        """Finish: no more frames. Harmless when called twice."""
+        """Finish: no more frames. Harmless if called twice."""
 
 
 class StoredSink(Sink, Protocol):

@@ -59,7 +59,7 @@ class WriterLock(NotCopied):
             )
 
     def release(self) -> None:
-        """Let another writer in; harmless when called twice."""
+        """Let another writer in; harmless if called twice."""
         self._finalizer()
 
     @property

@@ -136,7 +136,7 @@ class ForeignHdf5:
 
 
 def _address(where: Any, key: bytes) -> tuple[int, Any]:
-    """What one object of a file is told from another by."""
+    """What identifies one object of a file."""
     import h5py
 
     info = h5py.h5o.get_info(where, key)
@@ -173,7 +173,7 @@ def opened_with_cache(group: Any, key: bytes) -> Any:
 
 
 def _cache_bytes(group: Any, key: bytes) -> int:
-    """0 where none is needed; the dataset is closed again, since one that is open keeps the cache that it has."""
+    """0 if none is needed; the dataset is closed again, since one that is open keeps the cache that it has."""
     import h5py
 
     dataset = h5py.Dataset(h5py.h5d.open(group.id, key))
@@ -185,7 +185,7 @@ def _cache_bytes(group: Any, key: bytes) -> int:
 
 
 def _why_left_out(dataset: Any) -> str | None:
-    """Why a dataset cannot be imported, None where it can; None too where only its dtype or shape tells."""
+    """Why a dataset cannot be imported; None if it can, and None if only its dtype or shape is the reason."""
     import h5py
 
     stored = dataset.id.get_type()
@@ -242,7 +242,7 @@ def _text_attr(dataset: Any, name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as JSON can hold it; ValueError or TypeError where it cannot."""
+    """An attribute as JSON can hold it. Raises ValueError or TypeError if it cannot."""
     if isinstance(value, (bytes, np.bytes_)):
         return bytes(value).decode()
     if isinstance(value, (np.ndarray, np.generic)):

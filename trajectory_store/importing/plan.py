@@ -47,9 +47,9 @@ class ImportPlan:
     """What an import makes of a file, by the names of the run.
 
     file: the arrays that can be imported. recorded: the series. steps: how many the run has. conversions: of every
-    array of `file`. Raises SeriesNotFoundError and UsageError where options do not fit the file, LossyCastError where
-    they lose bits, SpecError where nothing is left that can be a series, and MalformedFileError where that is since
-    arrays are broken.
+    array of `file`. Raises SeriesNotFoundError and UsageError if options do not fit the file, LossyCastError if they
+    lose bits, and SpecError if nothing is left that can be a series; MalformedFileError, if that is because arrays are
+    broken.
     """
 
     def __init__(

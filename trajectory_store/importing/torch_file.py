@@ -159,7 +159,7 @@ def _leaves(value: Any, where: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _why_left_out(tensor: Any) -> str | None:
-    """Why a tensor cannot be imported, None where it can."""
+    """Why a tensor cannot be imported; None if it can."""
     import torch
 
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":

@@ -47,7 +47,7 @@ class Spare:
                     files.disk.unlink(segment)
 
     def take(self, segment: Path) -> IO[bytes] | None:
-        """Give the spare the name `segment`: its file, open for reading and writing; None where there is none.
+        """Give the spare the name `segment`: its file, open for reading and writing; None if there is none.
 
         What is in the file is still there.
         """

@@ -318,5 +318,5 @@ def _worldlines(found: Findings) -> Figure:
 
 
 def numbers(values: npt.NDArray[np.floating]) -> list[float | None]:
-    """Numbers as JSON can hold them, to six digits; None where not finite."""
+    """Numbers as JSON can hold them, to six digits; None if not finite."""
     return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]

@@ -93,7 +93,7 @@ class Run(Mapping[str, LazySeries]):
 
     @property
     def planned_steps(self) -> int | None:
-        """How many steps the run was declared to have, None where it was not said."""
+        """How many steps the run was declared to have, None if it was not said."""
         return self._source.spec.steps
 
     @property

@@ -308,7 +308,7 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
         return reduced("var", self, axis, dtype, out, keepdims=keepdims, ddof=ddof)
 
     def min(self, axis: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
-        """Find the smallest value over some axes, block by block; NaN where there is one.
+        """Find the smallest value over some axes, block by block; NaN if there is one.
 
         Parameters
         ----------
@@ -327,7 +327,7 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
         return reduced("min", self, axis, None, out, keepdims=keepdims)
 
     def max(self, axis: Any = None, out: Any = None, *, keepdims: bool = False) -> Any:
-        """Find the largest value over some axes, block by block; NaN where there is one.
+        """Find the largest value over some axes, block by block; NaN if there is one.
 
         Parameters
         ----------

@@ -1,8 +1,7 @@
 """A safetensors file read as if it were a run: what `compare`, analyses and imports take beside runs.
 
-The format does not say which tensors are recorded along steps: those whose first axis is as long as that of `loss` or,
-without one, of the largest tensor; the others are static arrays. There are no checksums in the format, so none are
-verified.
+The format does not say which tensors are recorded along steps. `conventions.rows_along_steps` tells by the length of
+their first axis; the others are static arrays. The format has no checksums, so none are verified.
 """
 
 from collections.abc import Mapping
@@ -28,8 +27,8 @@ _MOST_REASONS = 10
 class SafetensorsFile:
     """One safetensors file, mapped for reading: its tensors in file order, and its metadata.
 
-    left_out: tensor → why no series can hold it. Raises RunNotFoundError where it cannot be read, MalformedFileError
-    where it is not a sound safetensors file.
+    left_out: tensor → why no series can hold it. Raises RunNotFoundError if the file cannot be read, and
+    MalformedFileError if it is no sound safetensors file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,7 +113,7 @@ class SafetensorsSource:
 
 
 def _spec_like(like: RunSpec, tensors: Mapping[str, Tensor]) -> RunSpec | None:
-    """The declaration of a file that was exported from such a run, or begins as one; None where its rows do not fit."""
+    """The declaration of a file that was exported from such a run, or begins as one; None if its rows do not fit."""
     recorded = {name: tensors[name] for name in like.series if name in tensors and tensors[name].shape}
     n_rows = {name: tensor.shape[0] for name, tensor in recorded.items() if tensor.shape[0]}
     try:
