@@ -1,7 +1,7 @@
 """How much of the whole system moves at each step, in the weights' own unit."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ def activity(recorded: Recorded, series: str = "W", **options: Unpack[ScanOption
 class SystemActivity:
     """The analysis behind `activity`."""
 
-    needs: ClassVar[Needs] = Needs("activity")
+    needs = Needs("activity")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 5): movers, Σ‖v‖₁, Σ‖v‖₂, Σe, Σe²."""

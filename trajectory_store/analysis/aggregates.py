@@ -1,7 +1,7 @@
 """All tokens' moves in one line a step: how many rest, and how far they go on average."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ def aggregates(recorded: Recorded, series: str = "W", **options: Unpack[ScanOpti
 class MoveAggregates:
     """The analysis behind `aggregates`."""
 
-    needs: ClassVar[Needs] = Needs("aggregates")
+    needs = Needs("aggregates")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 5): tokens not frozen, tokens beyond one ULP, Σ‖ΔW′‖₁, Σ‖ΔW′‖₂, Σ‖ΔW′‖∞."""

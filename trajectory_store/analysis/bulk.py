@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +124,7 @@ class _Alignments:
 class BulkCorrelation:
     """The analysis behind `bulk`."""
 
-    needs: ClassVar[Needs] = Needs("bulk correlation")
+    needs = Needs("bulk correlation")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """Σ ΔW over the tokens, (rows, dim)."""
@@ -185,7 +185,7 @@ class _SlabCosines:
 class VelocityCosine:
     """The analysis behind `velocity`."""
 
-    needs: ClassVar[Needs] = Needs("velocity")
+    needs = Needs("velocity")
 
     def of_tile(self, slab: Slab) -> _SlabCosines | None:
         changes, (n, k, dim) = slab.changes, slab.shape

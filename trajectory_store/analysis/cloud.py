@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -215,7 +215,7 @@ class CloudOf:
         Which tokens make the cloud; all of them by default.
     """
 
-    needs: ClassVar[Needs] = Needs("cloud", every_step=False)
+    needs = Needs("cloud", every_step=False)
 
     def __init__(self, tokens: Mask | None = None) -> None:
         self._tokens = None if tokens is None else np.asarray(tokens, dtype=bool)

@@ -1,7 +1,7 @@
 """How far two runs are apart, step by step."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ def divergence(a: Recorded, b: Recorded, series: str = "W", **options: Unpack[Sc
 class Distance:
     """The analysis behind `divergence`; the other run is the scan's second series."""
 
-    needs: ClassVar[Needs] = Needs("divergence", every_step=False)
+    needs = Needs("divergence", every_step=False)
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 2): Σ(A − B)² and the entries that differ."""

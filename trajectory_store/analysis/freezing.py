@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ def freeze_onset(recorded: Recorded, series: str = "W", **options: Unpack[ScanOp
 class FreezeOnset:
     """The analysis behind `freeze_onset`."""
 
-    needs: ClassVar[Needs] = Needs("freeze onset")
+    needs = Needs("freeze onset")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
         return None if slab.is_still else last_step(slab, slab.moved)
@@ -155,7 +155,7 @@ def stillness(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptio
 class StillRuns:
     """The analysis behind `stillness`."""
 
-    needs: ClassVar[Needs] = Needs("stillness")
+    needs = Needs("stillness")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
         """(rows, 1): the tokens that moved."""
@@ -231,7 +231,7 @@ class LastAbove:
     """
 
     threshold: float
-    needs: ClassVar[Needs] = Needs("stumble duration")
+    needs = Needs("stumble duration")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64] | None:
         if not len(slab.changes.owner):
@@ -289,7 +289,7 @@ class FirstBelow:
     """
 
     threshold: float
-    needs: ClassVar[Needs] = Needs("cohort onset")
+    needs = Needs("cohort onset")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.int64]:
         is_below = slab.spread(~(slab.norms.l1 <= self.threshold)) == 0

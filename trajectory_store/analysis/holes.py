@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,7 @@ def unique_rows(recorded: Recorded, series: str = "W", **options: Unpack[ScanOpt
 class DistinctRows:
     """The analysis behind `unique_rows`."""
 
-    needs: ClassVar[Needs] = Needs("unique rows", every_step=False, whole_block=True)
+    needs = Needs("unique rows", every_step=False, whole_block=True)
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.bool_] | None:
         """The rows in which anything moved."""

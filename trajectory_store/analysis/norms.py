@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ def displacement(recorded: Recorded, series: str = "W", **options: Unpack[ScanOp
 class DisplacementNorms:
     """The analysis behind `displacement`."""
 
-    needs: ClassVar[Needs] = Needs("displacement")
+    needs = Needs("displacement")
 
     def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], Norms] | None:
         return (slab.changes.movers, slab.norms) if len(slab.changes.owner) else None

@@ -6,7 +6,7 @@ A scheme sorts a token's move into phases, the coldest first. A token that is no
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol, Unpack
+from typing import Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class FiveStates:
     """
 
     thresholds: tuple[float, float, float, float] = (0.1, 1.0, 10.0, 100.0)
-    names: ClassVar[tuple[str, ...]] = ("frozen", "solid", "slush", "liquid", "gas")
+    names = ("frozen", "solid", "slush", "liquid", "gas")
 
     def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
         return np.searchsorted(np.asarray(self.thresholds, dtype=np.float64), slab.norms.l2, side="right").astype(
@@ -65,7 +65,7 @@ class Regimes:
     stumble: float = 1.0
     sphere: float | None = None
     hypernova: float = 1000.0
-    names: ClassVar[tuple[str, ...]] = ("frozen", "stumbling", "spherical", "superluminal", "hypernova")
+    names = ("frozen", "stumbling", "spherical", "superluminal", "hypernova")
 
     def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
         l1, l2 = slab.norms.l1, slab.norms.l2
@@ -85,7 +85,7 @@ class LatticeOrThermal:
     """
 
     cells: float = 8.0
-    names: ClassVar[tuple[str, ...]] = ("frozen", "lattice", "thermal")
+    names = ("frozen", "lattice", "thermal")
 
     def of_moves(self, slab: Slab) -> npt.NDArray[np.int8]:
         changes = slab.changes
@@ -345,7 +345,7 @@ class PhaseOfMoves:
     """
 
     scheme: Scheme
-    needs: ClassVar[Needs] = Needs("phases")
+    needs = Needs("phases")
 
     def of_tile(self, slab: Slab) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]] | None:
         return (slab.changes.movers, self.scheme.of_moves(slab)) if len(slab.changes.owner) else None

@@ -1,7 +1,7 @@
 """Outwards or inwards: each move seen from the origin."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +69,7 @@ def radial(recorded: Recorded, series: str = "W", **options: Unpack[ScanOptions]
 class RadialMotion:
     """The analysis behind `radial`."""
 
-    needs: ClassVar[Needs] = Needs("radial motion")
+    needs = Needs("radial motion")
 
     def of_tile(self, slab: Slab) -> npt.NDArray[np.float64] | None:
         """(rows, 4): outward, inward, tokens with a radial share, their sum of it."""

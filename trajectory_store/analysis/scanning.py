@@ -73,6 +73,8 @@ class Needs:
 class Analysis(Protocol[R_co]):
     """A question about one series, in two halves: what each slab says, and how to put that together into an R."""
 
+    # A class writes `needs = Needs(…)` without an annotation: a dataclass would take it for a field, and pyright
+    # lets no ClassVar stand for a property.
     @property
     def needs(self) -> Needs:
         """What it asks of a run."""
