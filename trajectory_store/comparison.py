@@ -19,6 +19,7 @@ from .backends.safetensors.source import SafetensorsSource
 from .errors import SeriesNotFoundError
 from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
+from .selection import Indices
 from .spec import dtype_name, storage_dtype
 
 EQUAL: Final = "equal"
@@ -180,7 +181,7 @@ def compare(
             only_in_b=tuple(name for name in names_b if name not in names_a),
             incompatible=incompatible,
             static_differing=static_differing,
-            n_steps=len(np.unique(np.concatenate([pair.steps for pair in pairs]))) if pairs else 0,
+            n_steps=_n_steps(pairs),
             differing=sum(sum(one.per_step.values()) for one in found),
             total=sum(pair.n_elements for pair in pairs),
             differing_per_step=_sum_per_step(found),
@@ -253,15 +254,28 @@ class _Pair:
 
     def __init__(self, a: LazySeries, b: LazySeries) -> None:
         self.a, self.b = a, b
-        self.steps, rows_a, rows_b = np.intersect1d(a.steps, b.steps, assume_unique=True, return_indices=True)
-        self.rows_a, self.rows_b = rows_a, rows_b
+        self.rows_a: Indices
+        self.rows_b: Indices
+        if a.spec.steps == b.spec.steps:
+            self.rows_a = self.rows_b = range(min(len(a), len(b)))
+        else:
+            _, self.rows_a, self.rows_b = np.intersect1d(a.steps, b.steps, assume_unique=True, return_indices=True)
         common = _common_dtype(a.spec.dtype, b.spec.dtype)
         assert common is not None
         self.dtype = common
 
     @property
+    def n_steps(self) -> int:
+        """Steps that both recorded."""
+        return len(self.rows_a)
+
+    def steps(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Some of them."""
+        return self.a.spec.steps_at(self.rows_a[start:stop])
+
+    @property
     def n_elements(self) -> int:
-        return len(self.steps) * math.prod(self.a.spec.shape)
+        return self.n_steps * math.prod(self.a.spec.shape)
 
     @property
     def is_scalar_float(self) -> bool:
@@ -275,14 +289,14 @@ class _Pair:
         """(steps, patterns of a, patterns of b), a few rows at a time, in order."""
         row_bytes = storage_dtype(self.dtype).itemsize * math.prod(self.a.spec.shape)
         at_once = max(1, min(self.a.block_rows, self.b.block_rows, PIECE_BYTES // row_bytes))
-        for start in range(0, len(self.steps), at_once):
+        for start in range(0, self.n_steps, at_once):
             part = slice(start, start + at_once)
             patterns_a = _patterns(self.a[_key(self.rows_a[part])], self.a.spec.dtype, self.dtype)
             patterns_b = _patterns(self.b[_key(self.rows_b[part])], self.b.spec.dtype, self.dtype)
-            yield self.steps[part], patterns_a, patterns_b
+            yield self.steps(start, start + at_once), patterns_a, patterns_b
 
 
-def _key(rows: npt.NDArray[np.int64]) -> Any:
+def _key(rows: Indices) -> Any:
     """Rows as a slice if they follow one another, because that is cheaper to read."""
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first == len(rows) - 1 else rows
@@ -299,7 +313,7 @@ class _Found:
 def _compare_series(pair: _Pair, meter: Meter) -> _Found:
     per_step: dict[int, int] = {}
     first: Element | None = None
-    delta = Delta(0.0, int(pair.steps[0])) if pair.is_scalar_float and len(pair.steps) else None
+    delta = Delta(0.0, int(pair.steps(0, 1)[0])) if pair.is_scalar_float and pair.n_steps else None
     for steps, bits_a, bits_b in pair.pieces():
         if not np.array_equal(_words(bits_a), _words(bits_b)):
             differs = bits_a != bits_b
@@ -339,9 +353,9 @@ def _values(bits: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float64]:
 
 def _relation(pairs: list[_Pair], *, n_static: int) -> Relation:
     """How the steps of both relate, if no bit differs."""
-    if not any(len(pair.steps) for pair in pairs):
+    if not any(pair.n_steps for pair in pairs):
         return EQUAL if n_static and not pairs else DISJOINT
-    if all(len(pair.a) == len(pair.steps) == len(pair.b) for pair in pairs):
+    if all(len(pair.a) == pair.n_steps == len(pair.b) for pair in pairs):
         return EQUAL
     if all(_begins_with(pair.b, pair.a) for pair in pairs):
         return A_IS_PREFIX
@@ -351,7 +365,17 @@ def _relation(pairs: list[_Pair], *, n_static: int) -> Relation:
 
 
 def _begins_with(longer: LazySeries, shorter: LazySeries) -> bool:
+    if longer.spec.steps == shorter.spec.steps:
+        return len(longer) >= len(shorter)
     return np.array_equal(longer.steps[: len(shorter)], shorter.steps)
+
+
+def _n_steps(pairs: list[_Pair]) -> int:
+    """Steps of which something was compared."""
+    longest = max(pairs, key=lambda pair: pair.n_steps, default=None)
+    if longest is None or longest.a.spec.steps is longest.b.spec.steps is None:
+        return 0 if longest is None else longest.n_steps  # the others' are among them
+    return len(np.unique(np.concatenate([pair.steps(0, pair.n_steps) for pair in pairs])))
 
 
 def _sum_per_step(found: list[_Found]) -> dict[int, int]:

@@ -4,6 +4,7 @@ Every series and every static array becomes a tensor of its name. bfloat16 is de
 change; widening it to float32 is exact. The file appears whole and synced, or not at all.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -147,10 +148,10 @@ def _wanted_steps(run: Run, steps: slice | None) -> range:
     """The step numbers that a slice selects from 0 to the last recorded step."""
     if steps is not None and not isinstance(steps, slice):
         raise UsageError(f"steps={steps!r}: give a slice of step numbers, such as slice(1000, 2000)")
-    recorded = run.steps
-    if len(recorded) == 0:
+    last = run.source.spec.last_due_before(run.source.recorded_until)
+    if last is None:
         raise StepNotRecordedError(f"{run.path}: no step is recorded yet, so there is nothing to export")
-    n_steps = int(recorded[-1]) + 1
+    n_steps = last + 1
     try:
         wanted = range(*(steps or slice(None)).indices(n_steps))
     except (TypeError, ValueError) as error:
@@ -167,9 +168,18 @@ def _rows_at(series: Series, steps: range) -> Indices:
     if series.steps is None:
         return steps
     first, last = series.rows_before(steps[0]), series.rows_before(steps[-1] + 1)
-    due = series.steps_of(first, last)
-    is_wanted = (due - steps.start) % steps.step == 0
-    return range(first, last) if is_wanted.all() else first + np.flatnonzero(is_wanted)
+    if steps.step == 1 or first == last:
+        return range(first, last)
+    if isinstance(series.steps, tuple):
+        is_wanted = (series.steps_of(first, last) - steps.start) % steps.step == 0
+        return first + np.flatnonzero(is_wanted)
+    # Evenly spaced rows at evenly spaced steps: if any are wanted, every `period`-th is.
+    apart = series.steps if isinstance(series.steps, int) else series.steps.step
+    common = math.gcd(apart, steps.step)
+    ahead, period = steps.start - int(series.steps_at([first])[0]), steps.step // common
+    if ahead % common:
+        return range(0)
+    return range(first + ahead // common * pow(apart // common, -1, period) % period, last, period)
 
 
 def _check_widened(run: Run, widened: set[str]) -> None:

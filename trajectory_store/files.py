@@ -336,7 +336,7 @@ def unfinished(written: Collection[Path]) -> list[Path]:
     A name alone is not enough: in a folder that others use too, their unfinished files are named in the same way. A
     link is never ours.
     """
-    beside = (path for folder in {path.parent for path in written} for path in _listed(folder))
+    beside = (path for folder in {path.parent for path in written} for path in listed(folder))
     return sorted(path for path in beside if partial_of(path) in written and path.is_file() and not path.is_symlink())
 
 
@@ -349,7 +349,7 @@ def remove_unfinished(written: Collection[Path]) -> list[Path]:
     return found
 
 
-def _listed(folder: Path) -> list[Path]:
+def listed(folder: Path) -> list[Path]:
     """What is in a folder; nothing if there is no such folder."""
     with storage_errors("list", folder):
         try:
@@ -430,7 +430,7 @@ def build_folder(
 def moved_aside(path: Path) -> list[Path]:
     """The folders that were at `path`, as `.NAME.XXXXXXXX.replaced` beside it, before overwrites that were killed."""
     replaced = re.compile(rf"\.{re.escape(_shortened(path.name))}\.[0-9a-f]{{8}}\.replaced")
-    named = (other for other in _listed(path.parent) if replaced.fullmatch(other.name))
+    named = (other for other in listed(path.parent) if replaced.fullmatch(other.name))
     return sorted(other for other in named if other.is_dir() and not other.is_symlink())
 
 

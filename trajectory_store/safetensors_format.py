@@ -19,6 +19,8 @@ from .spec import DTYPES, MAX_AXES, storage_dtype
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _LENGTH_BYTES = 8
 _MAX_ENTRIES = 1 << 59
+_MOST_EMPTY_ENTRIES = 1 << 16
+"""Of an axis of a tensor without values: a walk along a longer one is work that no byte of the file asks for."""
 
 CODES = {
     "uint64": "U64",
@@ -160,6 +162,8 @@ def _place(entry: Any, header_length: int) -> tuple[int, int, Tensor | str]:
         return (*where, f"has {len(shape)} axes, above the limit of {MAX_AXES + 1}")
     if math.prod(n for n in shape if n) >= _MAX_ENTRIES:  # numpy refuses it, although there may be nothing in it
         return (*where, "has a shape that no array can have")
+    if start == stop and max(shape) > _MOST_EMPTY_ENTRIES:
+        return (*where, f"has shape {shape}, and so nothing in it")
     return (*where, Tensor(_NAMES[code], shape, where[0]))
 
 

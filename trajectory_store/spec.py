@@ -40,6 +40,7 @@ MAX_AXES = 30
 MAX_STEPS = 2**48
 MAX_SERIES = 2**16 - 1
 """A frame counts its rows in 16 bits."""
+_MOST_LISTED_STEPS = 1 << 24
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -173,6 +174,45 @@ class Series:
         if isinstance(self.steps, int):
             return np.arange(start, stop, dtype=np.int64) * self.steps
         return np.asarray(self.steps[start:stop], dtype=np.int64)
+
+    def steps_at(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the steps of some rows, and compute no more than those.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            The rows.
+
+        Returns
+        -------
+        ndarray of int64
+            The step of each.
+        """
+        at = np.asarray(rows, dtype=np.int64)
+        if self.steps is None:
+            return at
+        if isinstance(self.steps, int):
+            return at * self.steps
+        if isinstance(self.steps, range):
+            return self.steps.start + at * self.steps.step
+        return np.asarray([self.steps[row] for row in at.tolist()], dtype=np.int64)
+
+    def step_range(self, start: int, stop: int) -> range:
+        """Return the range from the first step of some rows to the last, without what lies behind what is declared.
+
+        Parameters
+        ----------
+        start, stop : int
+            The rows [start, stop), at least one.
+
+        Returns
+        -------
+        range
+            Every step number between them, due or not.
+        """
+        last = stop - 1 if self.steps is None or isinstance(self.steps, int) else min(stop, len(self.steps)) - 1
+        first_step, last_step = self.steps_at([start, last]).tolist()
+        return range(first_step, last_step + 1)
 
     def next_due(self, step: int) -> int | None:
         """Find the first step, from a step on, at which this series is due.
@@ -350,9 +390,31 @@ class RunSpec:
         for series in self.series.values():
             rows = series.rows_before(step)
             if rows:
-                at = int(series.steps_of(rows - 1, rows)[0])
+                at = int(series.steps_at([rows - 1])[0])
                 last = at if last is None else max(last, at)
         return last
+
+    def n_steps_before(self, step: int) -> int | None:
+        """Count the steps before a step at which any series is due.
+
+        Parameters
+        ----------
+        step : int
+            The step.
+
+        Returns
+        -------
+        int or None
+            How many `steps_before` lists. None if no series is due at every step, and those that are due at different
+            ones have too many rows to be compared.
+        """
+        schedules = {series.steps: series for series in self.series.values()}
+        if None in schedules:
+            return step
+        n_rows = [series.rows_before(step) for series in schedules.values()]
+        if len(n_rows) == 1:
+            return n_rows[0]
+        return len(self.steps_before(step)) if sum(n_rows) <= _MOST_LISTED_STEPS else None
 
     def steps_before(self, step: int) -> npt.NDArray[np.int64]:
         """Return every step before a step at which any series is due.

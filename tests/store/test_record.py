@@ -50,7 +50,7 @@ def test_an_end_comes_back_and_is_never_searched_for() -> None:
     assert (head.kind, head.step, head.synced_step, head.n_bytes) == (record.END, 7, 3, len(data))
     (wrong,) = record.end_buffers(3, 7)
     assert record.parse_head(SPEC, wrong) is None
-    assert record.find_head(SPEC, lambda offset, size: data[offset : offset + size], 0, lambda _: True) is None
+    assert record.find_head(SPEC, lambda offset, size: data[offset : offset + size], 0, lambda *_: True) is None
 
 
 @pytest.mark.parametrize("step", range(STEPS))
@@ -94,7 +94,7 @@ def test_a_header_is_found_behind_garbage(n_garbage: int, seed: int) -> None:
     garbage = garbage[: n_garbage // 2] + record.MAGIC + garbage[n_garbage // 2 :]
     data = garbage + frame_bytes(6)
 
-    found = record.find_head(SPEC, lambda offset, size: data[offset : offset + size], 0, lambda _: True)
+    found = record.find_head(SPEC, lambda offset, size: data[offset : offset + size], 0, lambda *_: True)
 
     assert found is not None
     assert found[0] == len(garbage)

@@ -100,7 +100,7 @@ def test_of_files(evil: str, file: Callable[[str], Path], tmp_path: Path) -> Non
     escaped = printable(evil)
 
     assert escaped in call("info", path).stdout
-    assert json.loads(call("info", path, "--json").stdout)["static"].keys() == {f"m{evil}"}
+    (static,) = json.loads(call("info", path, "--json").stdout)["static"]
     for arguments in (
         [],
         ["0"],
@@ -108,7 +108,7 @@ def test_of_files(evil: str, file: Callable[[str], Path], tmp_path: Path) -> Non
         ["-o", tmp_path / f"{evil}.csv"],
         ["-o", tmp_path / f"{evil}.safetensors"],
     ):
-        assert call("slice", path, f"m{evil}", *arguments).exit_code == 0
+        assert call("slice", path, static, *arguments).exit_code == 0
     assert escaped in error_of("slice", path, evil)
     call("compare", path, path)
     call("compare", path, path, "--json")

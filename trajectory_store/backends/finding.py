@@ -90,13 +90,13 @@ class StepRanges:
     def __init__(self) -> None:
         self._ranges: dict[Any, range] = {}
 
-    def add(self, key: Any, step: int) -> Iterator[tuple[Any, range]]:
-        """Add a step; yields the range of the same key that it does not continue."""
+    def add(self, key: Any, steps: range) -> Iterator[tuple[Any, range]]:
+        """Add steps; yields the range of the same key that they do not continue."""
         before = self._ranges.get(key)
-        if before is not None and before.stop == step:
-            self._ranges[key] = range(before.start, step + 1)
+        if before is not None and before.stop == steps.start:
+            self._ranges[key] = range(before.start, steps.stop)
             return
-        self._ranges[key] = range(step, step + 1)
+        self._ranges[key] = steps
         if before is not None:
             yield key, before
 

@@ -120,8 +120,7 @@ class Layout:
     def steps_in(self, block: int, n_rows: int | None = None) -> range:
         """From the first to the last step of a block, or of its first `n_rows` rows."""
         first = block * self.block_rows
-        steps = self.series.steps_of(first, first + (n_rows or self.block_rows))
-        return range(int(steps[0]), int(steps[-1]) + 1)
+        return self.series.step_range(first, first + (n_rows or self.block_rows))
 
     def zarr_metadata(self, n_rows: int) -> dict[str, Any]:
         """The array's zarr.json once `n_rows` rows are sealed."""

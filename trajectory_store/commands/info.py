@@ -27,12 +27,12 @@ def about(path: Path) -> dict[str, Any]:
     from ..run import open_run
 
     with open_run(path) as run:
-        steps = run.steps
+        spec, until = run.source.spec, run.source.recorded_until
         found: dict[str, Any] = {
             "path": str(path),
             "backend": run.source.backend,
-            "recorded_steps": len(steps),
-            "last_step": int(steps[-1]) if len(steps) else None,
+            "recorded_steps": spec.n_steps_before(until),
+            "last_step": spec.last_due_before(until),
             "planned_steps": run.planned_steps,
             "series": {
                 name: {
@@ -71,11 +71,11 @@ def _add_stored(found: dict[str, Any], path: Path) -> int:
     found["static"] = {n: {"dtype": one.dtype, "shape": list(one.shape)} for n, one in committed.static.items()}
     found["stored_bytes"] = folder_bytes(path)
     if committed.has_blocks:
-        sealed_steps = len(committed.spec.steps_before(committed.sealed_until))
+        sealed_steps, recorded_steps = committed.spec.n_steps_before(committed.sealed_until), found["recorded_steps"]
         found["codec"] = committed.codec
         found["block_steps"] = committed.block_steps
         found["tail"] = {
-            "steps": max(0, found["recorded_steps"] - sealed_steps),
+            "steps": None if sealed_steps is None or recorded_steps is None else max(0, recorded_steps - sealed_steps),
             "bytes": folder_bytes(path / JOURNAL_FOLDER),
         }
         for name, series in found["series"].items():
@@ -91,7 +91,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     writing = ", being written" if found.get("is_being_written") else ""
     yield f"{found['path']}: {what}{writing}"
     of = f" of {planned:,} planned" if planned not in (None, n_steps) else ""
-    yield f"steps     {n_steps:,}{of}" + (f", the last is {found['last_step']:,}" if n_steps else "")
+    last = "" if found["last_step"] is None else f", the last is {found['last_step']:,}"
+    yield f"steps     {_count(n_steps)}{of}{last}"
     yield (
         f"size      {format_bytes(found['raw_bytes'])} raw, {format_bytes(found['stored_bytes'])} stored"
         + (f", {found['ratio']:,.1f} : 1" if found["ratio"] else "")
@@ -99,7 +100,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     if "codec" in found:
         yield f"codec     {found['codec']}, blocks of {found['block_steps']:,} steps"
         tail = found["tail"]
-        yield f"tail      {tail['steps']:,} steps in the journal, {format_bytes(tail['bytes'])}"
+        yield f"tail      {_count(tail['steps'])} steps in the journal, {format_bytes(tail['bytes'])}"
     yield "series"
     for name, series in found["series"].items():
         shape = " × ".join(f"{n:,}" for n in (series["rows"], *series["shape"]))
@@ -115,6 +116,10 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield "attributes"
     for key, value in found["attrs"].items():
         yield f"  {key:<13} {_short(value)}"
+
+
+def _count(n: int | None) -> str:
+    return "more than are counted" if n is None else f"{n:,}"
 
 
 def _short(value: Any) -> str:

@@ -34,19 +34,26 @@ def checked_suffix(path: Path) -> str:
 
 
 def json_chunks(part: Part) -> Iterator[str]:
-    """One JSON object, in pieces: what the part is, and its values as nested lists."""
+    """One JSON object, in pieces: what the part is, its values as nested lists, and their steps."""
     facts = {"series": part.name, "dtype": dtype_name(part.dtype), "shape": list(part.shape)}
-    if part.steps is not None:
-        facts["steps"] = part.steps.tolist()
     yield json_text(facts)[:-2] + ',\n  "values": '
-    if not part.has_rows:
-        yield f"{_json(part.read(0, 1)[0])}\n}}"
-        return
+    if part.has_rows:
+        yield from _list(",\n    ".join(_json(row) for row in rows) for _, rows in part.pieces())
+    else:
+        yield _json(part.read(0, 1)[0])
+    if part.series is not None:  # after the values: where those cannot be read, their steps need not be listed
+        yield ',\n  "steps": '
+        yield from _list(", ".join(map(str, steps.tolist())) for steps in part.step_pieces())
+    yield "\n}"
+
+
+def _list(pieces: Iterator[str]) -> Iterator[str]:
+    """A JSON list of pieces, each of which holds some of its entries."""
     opening = "["
-    for _, rows in part.pieces():
-        yield opening + ",\n    ".join(_json(row) for row in rows)
+    for piece in pieces:
+        yield opening + piece
         opening = ",\n    "
-    yield "[]\n}" if opening == "[" else "]\n}"
+    yield "[]" if opening == "[" else "]"
 
 
 def _json(row: npt.NDArray[Any]) -> str:
@@ -65,29 +72,32 @@ def _npy(part: Part) -> Iterator[Any]:
 
 def _safetensors(part: Part) -> Iterator[Any]:
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {part.name: (dtype_name(part.dtype), part.shape)}
-    if part.steps is not None:
-        tensors[free_name("steps", {part.name})] = ("int64", part.steps.shape)
+    if part.series is not None:
+        tensors[free_name("steps", {part.name})] = ("int64", (part.n_rows,))
     header, placed = safetensors_format.layout(tensors)
+    for row in (0, part.n_rows - 1) if part.n_rows else ():  # before the steps, which may come first, are written
+        part.read(row, row + 1)
     yield header
     for name in placed:
         if name == part.name:
             for _, rows in part.pieces():
                 yield np.ascontiguousarray(rows).view(f"<u{rows.dtype.itemsize}")
         else:
-            yield part.steps
+            yield from part.step_pieces()
 
 
 def _csv(part: Part) -> Iterator[bytes]:
     head = io.StringIO()
-    number = "row" if part.steps is None else "step"
-    csv.writer(head, lineterminator="\n").writerow([number, *(free_name(label, {number}) for label in part.labels)])
+    number = "row" if part.series is None else "step"
+    csv.writer(head, lineterminator="\n").writerow([number, *(free_name(label, {number}) for label in part.labels())])
     yield head.getvalue().encode(errors="backslashreplace")
     for first, rows in part.pieces():
         values = plain(rows).reshape(len(rows), -1)
-        for row, line in enumerate(values, first):
-            first_cell = row if part.steps is None else part.steps[row]
+        stop = first + len(rows)
+        numbers = range(first, stop) if part.series is None else part.steps(first, stop)
+        for row, line in zip(numbers, values, strict=True):
             # str of a numpy number is the shortest text that reads back to the same bits.
-            yield (",".join([str(first_cell), *map(str, line)]) + "\n").encode()
+            yield (",".join([str(row), *map(str, line)]) + "\n").encode()
 
 
 def _json_file(part: Part) -> Iterator[bytes]:

@@ -61,10 +61,10 @@ def _title(part: "Part") -> str:
     from ..spec import dtype_name
 
     title = f"{part.name} {part.shape} {dtype_name(part.dtype)}"
-    if part.steps is None or not len(part.steps):
+    if part.series is None or not part.n_rows:
         return title
-    first, last = int(part.steps[0]), int(part.steps[-1])
-    return f"{title}, step {first}" + (f" to {last}" if len(part.steps) > 1 else "")
+    first, last = int(part.steps(0, 1)[0]), int(part.steps(part.n_rows - 1, part.n_rows)[0])
+    return f"{title}, step {first}" + (f" to {last}" if part.n_rows > 1 else "")
 
 
 def _lines(part: "Part", *, bits: bool) -> Iterator[str]:

@@ -187,7 +187,7 @@ def largest_head_bytes(spec: RunSpec) -> int:
 
 
 def find_head(
-    spec: RunSpec, read: Reader, offset: int, can_follow: Callable[[Record], bool]
+    spec: RunSpec, read: Reader, offset: int, can_follow: Callable[[Record, int], bool]
 ) -> tuple[int, Record] | None:
     """The sound header at `offset`, or else the first one behind it, of those that `can_follow` takes.
 
@@ -197,7 +197,7 @@ def find_head(
     candidates = itertools.islice(_offsets_of_magic(read, offset + 1), _MOST_CANDIDATES)
     for candidate in itertools.chain([offset], candidates):
         head = parse_head(spec, read(candidate, largest))
-        if head is not None and head.kind != END and can_follow(head):
+        if head is not None and head.kind != END and can_follow(head, candidate):
             return candidate, head
     return None
 

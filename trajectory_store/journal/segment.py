@@ -160,7 +160,7 @@ class Segment:
     def _find_head(self, offset: int, last_step: int) -> tuple[int, Record] | None:
         """The first sound header from `offset` on that can be in this segment behind `last_step`."""
 
-        def can_follow(head: Record) -> bool:
+        def can_follow(head: Record, _offset: int) -> bool:
             after = self.first_step if head.kind == record.SYNC else last_step + 1
             return after <= head.step < self._stop_step
 

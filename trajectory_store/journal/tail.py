@@ -17,6 +17,8 @@ from ..errors import DamageError
 from ..spec import RunSpec
 from .segment import Segment, remove_segment, segment_path, segment_steps
 
+_MOST_LOST_ROWS = 1 << 22
+
 
 @contextlib.contextmanager
 def scanned_segments(folder: Path, spec: RunSpec, block_steps: int) -> Iterator[list[Segment]]:
@@ -84,8 +86,7 @@ def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail
                 if expected is None or expected > synced_step:
                     tail.torn_at = (segment, entry.after)
                 else:
-                    for step in _due_between(spec, expected, entry.step):
-                        tail.places[step] = (segment, -1)
+                    _lose(tail, segment, spec, range(expected, entry.step))
             if tail.torn_at is not None:
                 tail.dropped_steps.append(entry.step)
                 continue
@@ -95,15 +96,21 @@ def read_tail(spec: RunSpec, segments: list[Segment], sealed_until: int) -> Tail
         if tail.torn_at is None and segment.torn_bytes and is_behind_sync:
             tail.torn_at = (segment, segment.end)
     if tail.torn_at is None and segments and expected is not None:
-        for step in _due_between(spec, expected, synced_step + 1):  # the last frames that were synced are gone
-            tail.places[step] = (segments[-1], -1)
+        _lose(tail, segments[-1], spec, range(expected, synced_step + 1))  # the last frames that were synced are gone
     return tail
 
 
-def _due_between(spec: RunSpec, start: int, stop: int) -> Iterator[int]:
-    step = spec.next_due(start)
-    while step is not None and step < stop:
-        yield step
+def _lose(tail: Tail, segment: Segment, spec: RunSpec, steps: range) -> None:
+    """Note that the due steps among some are lost; DamageError on more than a few blocks, which no writer leaves."""
+    n_rows = sum(series.rows_before(steps.stop) - series.rows_before(steps.start) for series in spec.series.values())
+    if n_rows > _MOST_LOST_ROWS:
+        raise DamageError(
+            f"{segment.path}: the synced steps from {steps.start} to {steps.stop - 1} are gone from the journal;"
+            " restore the file from a copy"
+        )
+    step = spec.next_due(steps.start)
+    while step is not None and step < steps.stop:
+        tail.places[step] = (segment, -1)
         step = spec.next_due(step + 1)
 
 

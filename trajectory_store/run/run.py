@@ -15,7 +15,7 @@ from ..backends import manifest as manifests
 from ..backends.safetensors.source import SafetensorsSource
 from ..backends.source import Source
 from ..backends.table import BACKENDS
-from ..errors import SeriesNotFoundError
+from ..errors import SeriesNotFoundError, UsageError
 from ..plain_text import printable
 from ..spec import Series
 from ..words import Bf16Form
@@ -89,7 +89,10 @@ class Run(Mapping[str, LazySeries]):
     @property
     def steps(self) -> npt.NDArray[np.int64]:
         """Every step at which something is recorded, int64, increasing."""
-        return self._source.spec.steps_before(self._source.recorded_until)
+        try:
+            return self._source.spec.steps_before(self._source.recorded_until)
+        except MemoryError as error:
+            raise UsageError(f"{self.path}: its steps do not fit in memory as a list") from error
 
     @property
     def planned_steps(self) -> int | None:
@@ -186,7 +189,9 @@ class Run(Mapping[str, LazySeries]):
         return run_html(title, [self[name].cells() for name in self], self.static, self.attrs)
 
     def _how_many(self) -> str:
-        n = len(self.steps)
+        n = self._source.spec.n_steps_before(self._source.recorded_until)
+        if n is None:
+            return "more steps than are counted"
         of = f" of {self.planned_steps:,}" if self.planned_steps not in (None, n) else ""
         return f"{n:,}{of} steps"
 

@@ -88,7 +88,10 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def steps(self) -> npt.NDArray[np.int64]:
         """The step of each row, int64."""
-        return self.spec.steps_of(0, self.shape[0])
+        try:
+            return self.spec.steps_of(0, len(self))
+        except MemoryError as error:
+            raise UsageError(f"{self.path}: the {len(self):,} steps of {self.name!r} do not fit in memory") from error
 
     @property
     def bits(self) -> "LazySeries":
@@ -355,8 +358,8 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
         """
         shape = ", ".join(f"{dim}: {size:,}" for dim, size in zip(self.dims, self.shape, strict=True))
         dtype = self.spec.dtype if self.dtype == self.spec.logical_dtype else str(self.dtype)
-        steps = self.steps
-        span = f"{steps[0]:,} to {steps[-1]:,}" if len(steps) else "none yet"
+        steps = self.spec.step_range(0, len(self)) if len(self) else None
+        span = f"{steps[0]:,} to {steps[-1]:,}" if steps is not None else "none yet"
         return self.name, shape, dtype, format_bytes(self.nbytes), span
 
     def _repr_html_(self) -> str:

@@ -49,8 +49,8 @@ class MemmapCheck:
     def _commits(self, log: CommitLog) -> Iterator[Finding]:
         self._meter.add(log.end)
         ranges = StepRanges()
-        for step in log.damaged_steps():
-            for _, steps in ranges.add(None, step):
+        for damaged in log.damaged_steps():
+            for _, steps in ranges.add(None, damaged):
                 yield _lost_commits(log, steps)
         for _, steps in ranges.rest():
             yield _lost_commits(log, steps)
@@ -69,10 +69,10 @@ class MemmapCheck:
         ranges = StepRanges()
         torn_from = log.sound_until(rows)
         step = self._spec.next_due(0)
-        while step is not None and step < torn_from:
+        while step is not None and step < min(torn_from, log.stop_step):  # what is behind has no commit
             if not log.is_lost(step):
                 for name in log.flawed_series(rows, step):
-                    for series, steps in ranges.add(name, step):
+                    for series, steps in ranges.add(name, range(step, step + 1)):
                         yield _damaged_rows(rows, series, steps)
             self._meter.add(sum(series.row_bytes for series in self._spec.due(step).values()))
             step = self._spec.next_due(step + 1)

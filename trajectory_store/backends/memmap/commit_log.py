@@ -3,6 +3,7 @@
 A step is recorded once its header is there. docs/format.md, "Memmap runs", has the layout.
 """
 
+import bisect
 import os
 from array import array
 from collections.abc import Iterator
@@ -67,13 +68,14 @@ class CommitLog:
 
     def is_lost(self, step: int) -> bool:
         """Whether the header of a recorded step is damaged or gone."""
-        return step >= self.stop_step or step in self.lost_steps
+        at = bisect.bisect_left(self.lost_steps, step)
+        return step >= self.stop_step or (at < len(self.lost_steps) and self.lost_steps[at] == step)
 
     def steps_from(self, step: int) -> Iterator[int]:
         """The steps with a sound header from `step` on."""
         at = self._spec.next_due(step)
         while at is not None and at < self.stop_step:
-            if at not in self.lost_steps:
+            if not self.is_lost(at):
                 yield at
             at = self._spec.next_due(at + 1)
 
@@ -138,11 +140,15 @@ class CommitLog:
             self.synced_step = step
             self._starts = [(at, start) for at, start in self._starts if at > step]
 
-    def _can_follow(self, head: Record) -> bool:
+    def _can_follow(self, head: Record, offset: int) -> bool:
+        """Whether a header can be the next one: those that are lost between must have had room for their bytes."""
         assert self._spec.steps is not None
         if head.kind == record.SYNC:
             return head.step < self._spec.steps
-        return self._expected is not None and self._expected <= head.step < self._spec.steps
+        if self._expected is None or not self._expected <= head.step < self._spec.steps:
+            return False
+        n_lost = max(s.rows_before(head.step) - s.rows_before(self._expected) for s in self._spec.series.values())
+        return n_lost * record.SMALLEST_BYTES <= offset - self.end
 
     def _commit(self, head: Record) -> None:
         while self._expected is not None and self._expected < head.step:
@@ -157,13 +163,12 @@ class CommitLog:
         self._last_step = head.step
         self._expected = self._spec.next_due(head.step + 1)
 
-    def damaged_steps(self) -> Iterator[int]:
-        """Recorded steps whose header is damaged or gone."""
-        yield from (step for step in self.lost_steps if step < self._promised_until)
-        step = self._expected
-        while step is not None and step < self._promised_until:
-            yield step
-            step = self._spec.next_due(step + 1)
+    def damaged_steps(self) -> Iterator[range]:
+        """Recorded steps whose header is damaged or gone; those at the end of the log as one range, however many."""
+        yield from (range(step, step + 1) for step in self.lost_steps if step < self._promised_until)
+        last = self._spec.last_due_before(self._promised_until)
+        if self._expected is not None and last is not None and self._expected <= last:
+            yield range(self._expected, last + 1)
 
     def is_sound(self, rows: RowFile, step: int) -> bool:
         """Whether every row of a committed step has its checksum."""
@@ -178,12 +183,12 @@ class CommitLog:
 
     def sound_until(self, rows: RowFile) -> int:
         """The step before which every row that was never synced has its checksum. Recovery cuts there."""
-        step = self._spec.next_due(self._promised_until)
-        while step is not None and step < self.recorded_until:
+        step, recorded_until = self._spec.next_due(self._promised_until), self.recorded_until
+        while step is not None and step < recorded_until:
             if not self.is_sound(rows, step):
                 return step
             step = self._spec.next_due(step + 1)
-        return self.recorded_until
+        return recorded_until
 
     def cut(self, rows: RowFile) -> Recovery:
         """Cut the log behind its last sound step, once it is scanned and nobody writes it.
@@ -191,8 +196,8 @@ class CommitLog:
         Raises DamageError, and cuts nothing, where a step that was synced is damaged.
         """
         self.check_room(rows)
-        for step in self.damaged_steps():
-            raise DamageError(f"{self.path}: the commit of step {step} is damaged; restore the file from a copy")
+        for steps in self.damaged_steps():
+            raise DamageError(f"{self.path}: the commit of step {steps[0]} is damaged; restore the file from a copy")
         kept_until = self.sound_until(rows)
         keep_bytes = self.end if kept_until == self.recorded_until == self.stop_step else self.end_of(kept_until)
         dropped_steps = tuple(self.steps_from(kept_until))

@@ -15,8 +15,8 @@ from ...progress import Meter
 from .. import manifest as manifests
 from ..finding import Finding, StepRanges
 from ..manifest import Manifest
-from .metadata import zarr_metadata
-from .run_files import next_seals
+from .metadata import sealed_until_of, zarr_metadata
+from .run_files import next_seal_until
 
 _ATTEMPTS = 20
 
@@ -61,7 +61,8 @@ class ZarrCheck:
         self._meter.add(len(found))
         if found == expected:
             return None
-        for sealed_until in next_seals(manifest):
+        sealed_until = sealed_until_of(found, relative, manifest)
+        if manifest.sealed_until < sealed_until <= next_seal_until(manifest):
             ahead = replace(manifest, sealed_until=sealed_until)
             if found == zarr_metadata(ahead)[relative] and self._has_blocks(manifest, ahead):
                 return None
@@ -158,7 +159,7 @@ class ZarrCheck:
         for step, segment, index in tail.damaged():
             names: list[str | None] = [None] if index < 0 else [*segment.flawed_series(index)]
             for name in names:
-                for (path, series), steps in ranges.add((segment.path, name), step):
+                for (path, series), steps in ranges.add((segment.path, name), range(step, step + 1)):
                     yield _damaged_frames(path, series, steps)
         for (path, series), steps in ranges.rest():
             yield _damaged_frames(path, series, steps)

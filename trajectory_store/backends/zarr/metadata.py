@@ -8,6 +8,23 @@ from ...blocks.zarr_json import zarr_group
 from ..manifest import Manifest
 
 _ZARR_JSON = "zarr.json"
+_MOST_ROWS = 1 << 49
+
+
+def sealed_until_of(content: bytes, relative: str, manifest: Manifest) -> int:
+    """Up to where a seal had sealed whose metadata has this content, as far as the arrays' lengths tell; 0 if not.
+
+    The rest of the content is for the caller to compare: it follows from the answer.
+    """
+    names = list(manifest.spec.series) if relative == _ZARR_JSON else [relative.removesuffix(f"/{_ZARR_JSON}")]
+    try:
+        root = json.loads(content)
+        nodes = root["consolidated_metadata"]["metadata"] if relative == _ZARR_JSON else {names[0]: root}
+        n_rows = {name: nodes[name]["shape"][0] for name in names}
+        last_rows = [(manifest.spec.series[name], n - 1) for name, n in n_rows.items() if 0 < n < _MOST_ROWS]
+        return max((int(series.steps_at([row])[0]) + 1 for series, row in last_rows), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError):
+        return 0
 
 
 def zarr_metadata(manifest: Manifest) -> dict[str, bytes]:
