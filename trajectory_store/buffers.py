@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .ownership import after_fork
+
 Buffer = npt.NDArray[np.uint8]
 
 MAX_IDLE_BYTES = 128 << 20
@@ -20,9 +22,13 @@ class _Pool:
     """Idle buffers by size; knows no global name, for a buffer may come back when those are gone."""
 
     def __init__(self) -> None:
+        self._most_bytes = MAX_IDLE_BYTES
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin empty, in a forked child too."""
         self._idle: dict[int, list[Buffer]] = {}
         self._n_bytes = 0
-        self._most_bytes = MAX_IDLE_BYTES
         self._lock = threading.RLock()  # a collection may give memory back inside of `take`
 
     def take(self, size: int) -> Buffer | None:
@@ -45,6 +51,7 @@ class _Pool:
 
 
 _pool = _Pool()
+after_fork(_pool.renew)
 
 
 def take(n_bytes: int) -> Buffer:

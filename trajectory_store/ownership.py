@@ -47,16 +47,19 @@ def renew_in_children(thing: Renewed) -> None:
 
 
 def after_fork(function: Callable[[], None]) -> None:
-    """Have a module's function called in every child that is forked."""
-    os.register_at_fork(after_in_child=function)
+    """Have a module's function called in every child that is forked, before `renew` of anything."""
+    _functions.append(function)
 
 
+_functions: list[Callable[[], None]] = []
 _renewed: "weakref.WeakSet[Renewed]" = weakref.WeakSet()
 
 
 def _renew_all() -> None:
     if sys.version_info < (3, 12):
         _renew_cached_properties()
+    for function in _functions:
+        function()
     for thing in list(_renewed):
         thing.renew()
 
@@ -71,4 +74,4 @@ def _renew_cached_properties() -> None:
                         value.lock = threading.RLock()  # type: ignore[attr-defined]
 
 
-after_fork(_renew_all)
+os.register_at_fork(after_in_child=_renew_all)

@@ -9,6 +9,7 @@ import os
 from .. import files
 from ..codec.tile_codecs import DecodedTile
 from ..errors import DamageError
+from ..ownership import NotCopied
 from .block import Block, decode_chunk, index_crc32c, parse_index
 from .layout import BlockPlace
 from .loaded_block import LoadedBlock
@@ -21,7 +22,7 @@ nothing compresses.
 """
 
 
-class BlockFile:
+class BlockFile(NotCopied):
     """The file of one full block. Thread-safe.
 
     Raises DamageError if the file cannot be read, or is not the one that was committed.

@@ -6,11 +6,13 @@ one file: numba throws a cached loop away when the file of that loop changes, bu
 calls does.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from .bit_planes import GROUPS
 from .motion import FIRST_USABLE, LEAST_CHANGED, N_USABLE, WEIGHT_CEILING, WEIGHT_FLOOR
@@ -382,3 +384,11 @@ def _are_equal(one: Any, other: Any) -> Any:
     for i in range(len(one)):
         differing |= one[i] ^ other[i]
     return differing == one.dtype.type(0)
+
+
+# No process forks while a thread compiles one of these: the child would wait for numba's lock for ever.
+os.register_at_fork(
+    before=global_compiler_lock.acquire,
+    after_in_parent=global_compiler_lock.release,
+    after_in_child=global_compiler_lock.release,
+)

@@ -5,16 +5,16 @@ interpreter's lock, so tiles are coded on all cores.
 """
 
 import importlib.util
-import threading
 from functools import cache
 from types import ModuleType
+
+from ..ownership import LATE_IMPORT
 
 WARM_UP_BYTES = 64 << 20
 """So much is coded before numba is imported, because numpy codes so much in the time of that import."""
 ITEM_SIZES = (2, 4)
 """Loops are compiled for items of so many bytes, eight seconds each, once on a machine. Other sizes are rare."""
 
-_lock = threading.Lock()
 _coded_bytes = 0
 
 
@@ -28,7 +28,7 @@ def kernels_for(itemsize: int, n_bytes: int) -> ModuleType | None:
     _coded_bytes += n_bytes  # a lost update only delays the import
     if itemsize not in ITEM_SIZES or _coded_bytes < WARM_UP_BYTES or not _numba_is_installed():
         return None
-    with _lock:  # one thread compiles, the others wait for it
+    with LATE_IMPORT:  # one thread imports numba, the others wait for it
         from . import compiled
     return compiled
 

@@ -1,6 +1,7 @@
 """Zstandard frames of a known size, followed by their CRC-32C: the wrapping of chunks and of static arrays."""
 
 import struct
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from .. import buffers
 from ..checksum import crc32c
 from ..errors import DamageError
+from ..ownership import LATE_IMPORT
 
 CHUNK_LEVEL = 1
 """Level 3 stored 1–2 % less of a real recording at much the same speed, and 9 another 5 % at a quarter of it."""
@@ -32,9 +34,7 @@ def without_crc(chunk: bytes) -> bytes:
 
 def compress(array: npt.NDArray[Any], level: int) -> bytes:
     """The bytes of a C-contiguous array as one zstd frame."""
-    from numcodecs import zstd  # 90 ms to import; opening a run needs none of it
-
-    payload: bytes = zstd.compress(array, level)
+    payload: bytes = _zstd().compress(array, level)
     return payload
 
 
@@ -44,19 +44,24 @@ def decompress(payload: bytes, most_bytes: int) -> npt.NDArray[np.uint8]:
     Raises DamageError, and allocates nothing, unless the frame says that it has at most `most_bytes`. The array's
     memory comes from `buffers`, and goes back there with its last view.
     """
-    from numcodecs import zstd
-
     n_bytes = _content_bytes(payload)
     if n_bytes is None or n_bytes > most_bytes:
         raise DamageError(f"zstd: the frame does not say that it has {most_bytes:,} bytes or fewer")
     out = buffers.take(n_bytes)
     try:
-        zstd.decompress(payload, out)
+        _zstd().decompress(payload, out)
     except (RuntimeError, ValueError) as error:
         if "memory" in str(error):
             raise MemoryError(f"zstd: {error}") from error
         raise DamageError(f"zstd: {error}") from error
     return out
+
+
+@cache
+def _zstd() -> Any:
+    with LATE_IMPORT:
+        from numcodecs import zstd  # 90 ms to import; opening a run needs none of it
+    return zstd
 
 
 def _content_bytes(payload: bytes) -> int | None:

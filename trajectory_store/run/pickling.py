@@ -13,6 +13,7 @@ from typing import Any
 
 from ..backends import manifest as manifests
 from ..errors import StepNotRecordedError
+from ..ownership import after_fork
 from .run import Run, open_run
 from .series import LazySeries
 
@@ -23,6 +24,14 @@ MAX_OPEN_RUNS = 8
 
 _lock = threading.Lock()
 _open_runs: OrderedDict[tuple[str, int, int], Run] = OrderedDict()
+
+
+def _renew() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+after_fork(_renew)
 
 
 def _reduced_run(run: Run) -> _Reduced:

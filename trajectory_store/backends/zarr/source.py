@@ -5,7 +5,6 @@ run that is being written: a refresh reads the manifest, then the journal, and s
 two.
 """
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +26,7 @@ from ...cores import usable_cores
 from ...errors import DamageError
 from ...journal.segment import JOURNAL_FOLDER, Segment, segment_path, segment_steps
 from ...journal.tail import Tail, read_tail
+from ...ownership import LATE_IMPORT, after_fork, renew_in_children
 from ...selection import Indices, positions_of, stop_of
 from ...spec import RunSpec
 from .. import manifest as manifests
@@ -75,6 +75,12 @@ class ZarrSource:
         self._cache = TileCache(max(CACHE_BYTES, *map(self._decoded_block_bytes, self.spec.series)))
         self._blocks: OrderedDict[tuple[str, int, Block], BlockFile | LoadedBlock] = OrderedDict()
         self.refresh()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin with a lock that nobody holds, and without tiles that a thread was undoing as the process forked."""
+        self._lock = threading.Lock()
+        self._cache.clear()
 
     @property
     def manifest(self) -> Manifest:
@@ -259,14 +265,15 @@ def _do_all(work: Callable[[TileJob], None], jobs: Iterator[TileJob]) -> None:
 @cache
 def _decoding_threads() -> "tuple[ThreadPoolExecutor, int]":
     """Threads beside the one that reads, and how many: one less than the usable cores, but one at least."""
-    from concurrent.futures import ThreadPoolExecutor
+    with LATE_IMPORT:
+        from concurrent.futures import ThreadPoolExecutor
 
     n_threads = max(1, usable_cores() - 1)
     return ThreadPoolExecutor(n_threads, thread_name_prefix="trajectory-decode"), n_threads
 
 
 # A forked child, such as a data loader's worker, has the pool but none of its threads.
-os.register_at_fork(after_in_child=_decoding_threads.cache_clear)
+after_fork(_decoding_threads.cache_clear)
 
 
 def _split(
