@@ -6,6 +6,7 @@
     │   ├── FrameError            a frame that does not fit its declaration
     │   ├── LossyCastError        a value whose bits would change            (TypeError)
     │   ├── StepOrderError        a step repeated, skipped or out of order
+    │   ├── ForkedSinkError       a sink used in another process than it was made in
     │   └── SelectionError        an index this package does not understand  (IndexError)
     ├── NotFoundError         look elsewhere
     │   ├── RunNotFoundError      no run, or no readable file, at this path  (FileNotFoundError)
@@ -52,6 +53,10 @@ class LossyCastError(UsageError, TypeError):
 
 class StepOrderError(UsageError):
     """A step that is repeated, skipped or out of order."""
+
+
+class ForkedSinkError(UsageError):
+    """A sink used in a process that was forked from the one that made it, which goes on writing the run."""
 
 
 class SelectionError(UsageError, IndexError):

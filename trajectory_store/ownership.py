@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
-from .errors import UsageError
+from .errors import ForkedSinkError, UsageError
 
 LATE_IMPORT = threading.RLock()
 """Held by whoever imports a module in the middle of its work: no process forks meanwhile, since the child would wait
@@ -31,6 +31,15 @@ class NotCopied:
         raise UsageError(
             f"a {type(self).__name__} cannot be pickled or copied, because it owns open files of process {os.getpid()};"
             " use it where it was made, and send the run's path to other processes"
+        )
+
+
+def require_process(process: int, what: object) -> None:
+    """Raise ForkedSinkError unless this is that process, which made the sink of `what`."""
+    if os.getpid() != process:
+        raise ForkedSinkError(
+            f"{what}: this sink belongs to process {process}, which goes on writing the run, and this is process"
+            f" {os.getpid()}, forked from it; record there, and only read here, with ts.open"
         )
 
 

@@ -1,5 +1,6 @@
 """Begin a recording, or go on with one: what a trainer calls."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,8 +20,9 @@ from .backends.writer_lock import WriterLock
 from .blocks.layout import block_steps_for
 from .blocks.static_array import StaticArray, checked_static
 from .codec.tile_codecs import check_codec_name
-from .errors import ReplayMismatchError, StepNotRecordedError, UsageError
+from .errors import ReplayMismatchError, StepNotRecordedError, TrajectoryError, UsageError
 from .folders import remove_filling
+from .ownership import NotCopied, require_process
 from .run import Run, open_run
 from .spec import RunSpec, Series, check_new_names, dtype_name
 from .words import Backend, Codec, Durability, check_word
@@ -169,19 +171,28 @@ def resume(
         raise
     if from_step is None:
         return sink
+    try:
+        return _replaying(where, sink, from_step)
+    except BaseException:  # or the error's traceback would keep the sink, and its lock
+        with contextlib.suppress(TrajectoryError):
+            sink.close()
+        raise
+
+
+def _replaying(where: Path, sink: StoredSink, from_step: int) -> "ReplaySink":
     first = sink.spec.next_due(from_step + 1)
     if sink.next_step is not None and (first is None or first > sink.next_step):
-        sink.close()
         raise StepNotRecordedError(
             f"{where}: cannot go on after step {from_step}: the run ends before step {sink.next_step}"
         )
     return ReplaySink(sink, open_run(where), first)
 
 
-class ReplaySink(SinkContext):
+class ReplaySink(NotCopied, SinkContext):
     """Compares the frames that its run already has, and hands the later ones to the run's sink."""
 
     def __init__(self, sink: StoredSink, recorded: Run, first_step: int | None) -> None:
+        self._process = os.getpid()
         self._sink = sink
         self._recorded = recorded
         self._replayed_until = sink.next_step  # None: the run is complete
@@ -210,6 +221,7 @@ class ReplaySink(SinkContext):
 
         Raises ReplayMismatchError if a bit differs from what is recorded; the recording stays as it is.
         """
+        require_process(self._process, self._recorded.path)
         if self._is_replayed:
             self._sink.append(step, **values)
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVarTuple, Unpack
 
 from ..errors import TrajectoryError, UsageError
+from ..ownership import NotCopied
 from ..spec import Frame, RunSpec
 from .manifest import Manifest
 from .recovery import Recovery
@@ -21,8 +22,10 @@ from .writer_lock import WriterLock
 _Arguments = TypeVarTuple("_Arguments")
 
 
-class DiskSink(SinkContext):
-    """Writes one run, which it holds locked. One thread appends, flushes and closes.
+class DiskSink(NotCopied, SinkContext):
+    """Writes one run, which it holds locked. One thread of the process that made it appends, flushes and closes.
+
+    A sink that is dropped lets go of the run as a process that dies does: what it recorded stays, nothing is ended.
 
     A backend says how a run is opened, a frame written, frames synced, and a run ended and let go. Each of these may be
     interrupted anywhere, and `_open` is called again after.
@@ -37,6 +40,7 @@ class DiskSink(SinkContext):
         self._is_closed = False
         self._is_whole = False
         self._lock = lock or WriterLock(folder)
+        self._lock.belongs_to(self)
         try:
             self.recovery = self._open()
         except BaseException:
@@ -86,6 +90,7 @@ class DiskSink(SinkContext):
         open: call this again.
         """
         if not self._is_closed:
+            self._lock.require_process(self._folder)
             try:
                 self._make_whole()
                 self._is_whole = False  # what was ended takes no frame; it is opened again if this is interrupted
@@ -100,10 +105,12 @@ class DiskSink(SinkContext):
     def _check_open(self) -> None:
         if self._is_closed:
             raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
+        self._lock.require_process(self._folder)
 
     def _make_whole(self) -> None:
         """Recover if the call before this one was interrupted."""
         if not self._is_whole and not self._is_closed:
+            self._lock.require_process(self._folder)
             self._open()
             self._is_whole = True
 

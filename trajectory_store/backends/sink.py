@@ -5,7 +5,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from ..errors import StepOrderError
+from ..errors import ForkedSinkError, StepOrderError
 from ..spec import RunSpec, Series
 from .recovery import Recovery
 
@@ -73,7 +73,11 @@ class SinkContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except ForkedSinkError:
+            if error is None:  # what a forked child leaves the block with says more, `sys.exit` for example
+                raise
 
     def close(self) -> None:
         raise NotImplementedError

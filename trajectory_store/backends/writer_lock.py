@@ -10,9 +10,9 @@ import time
 import weakref
 from pathlib import Path
 
-from ..errors import RunLockedError, StorageError, UsageError
+from ..errors import RunLockedError, StorageError
 from ..files import storage_error, storage_errors
-from ..ownership import NotCopied, after_fork
+from ..ownership import NotCopied, after_fork, require_process
 
 FILE_NAME = "lock"
 _NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
@@ -26,9 +26,9 @@ class WriterLock(NotCopied):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._process = os.getpid()
         self._made_at = _users_line()
+        self._sink: weakref.ref[object] | None = None
         path = folder / FILE_NAME
         with storage_errors("lock", path):
             descriptor = _locked(path)
@@ -50,13 +50,18 @@ class WriterLock(NotCopied):
         if (holder := _holder(folder / FILE_NAME)) is not None:
             raise RunLockedError(f"{folder}: {holder}")
 
-    def require_process(self) -> None:
-        """Raise UsageError in a forked child: what this lock stands for belongs to the process that took it."""
-        if os.getpid() != self._process:
-            raise UsageError(
-                f"{self._folder}: this sink belongs to process {self._process}, which goes on writing the run, and this"
-                f" is process {os.getpid()}, forked from it; only read here, with ts.open"
-            )
+    def require_process(self, folder: Path) -> None:
+        """Raise ForkedSinkError in a forked child: the run in `folder` belongs to the process that took the lock."""
+        require_process(self._process, folder)
+
+    def belongs_to(self, sink: object) -> None:
+        """Say whose it is: once the sink is gone, the lock waits only for a seal that still runs."""
+        self._sink = weakref.ref(sink)
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the sink that had it is gone."""
+        return self._sink is not None and self._sink() is None
 
     def release(self) -> None:
         """Let another writer in; harmless if called twice."""
@@ -120,7 +125,7 @@ def _lock_exclusively(descriptor: int) -> None:
             if attempt == 4:
                 raise
             if attempt == 0:
-                _collect_own(descriptor)
+                _let_go_of_dropped(descriptor)
             time.sleep(0.02)
 
 
@@ -138,7 +143,7 @@ def _holder(path: Path) -> str | None:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return None
             except BlockingIOError:
-                if is_last or not _collect_own(descriptor):
+                if is_last or not _let_go_of_dropped(descriptor):
                     return _who(descriptor)
             except OSError:  # a file system without locks: nobody can write the run
                 return None
@@ -147,15 +152,23 @@ def _holder(path: Path) -> str | None:
     return None
 
 
-def _collect_own(descriptor: int) -> bool:
-    """Collect sinks of this process that were dropped in a circle, of an error and its traceback say.
+def _let_go_of_dropped(descriptor: int) -> bool:
+    """If it is this process that has the lock, collect a sink that was dropped; returns whether that let go of it.
 
-    Returns whether it is this process that has the lock.
+    A sink may be in a circle, of an error and its traceback for example, and a seal that it began still runs.
     """
-    is_own = _identity(descriptor) in _locks
-    if is_own:
-        gc.collect()
-    return is_own
+    identity = _identity(descriptor)
+    if identity not in _locks:
+        return False
+    gc.collect()
+    stop_s = time.monotonic() + _LONGEST_SEAL_S
+    while (lock := _locks.get(identity)) is not None and lock.is_dropped and time.monotonic() < stop_s:
+        del lock
+        time.sleep(0.01)
+    return identity not in _locks
+
+
+_LONGEST_SEAL_S = 30.0
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from .. import files
+from ..ownership import NotCopied
 
 NAME = ".spare"
 
@@ -25,7 +26,7 @@ def hold(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-class Spare:
+class Spare(NotCopied):
     """At most one spare file in a journal's folder. Segments are sealed in one thread, and begun in another.
 
     Nothing is synced. After a power loss a sealed segment may come back, under its own name or the spare's. Its own

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import files
+from ..ownership import NotCopied
 from ..spec import Frame
 from . import record
 from .record import FrameEntry
@@ -18,7 +19,7 @@ from .segment import segment_path
 from .spare import Spare
 
 
-class JournalWriter:
+class JournalWriter(NotCopied):
     """Appends frames to the current segment and starts new ones. One thread appends; `spare` is thread-safe.
 
     With `sync_every_frame` an append returns only when the frame survives power loss. `entries` are the frames of the

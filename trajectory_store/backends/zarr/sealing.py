@@ -22,7 +22,9 @@ from ...journal.mapped_segment import MappedSegment
 from ...journal.record import FrameEntry
 from ...journal.segment import JOURNAL_FOLDER, segment_path
 from ...journal.spare import Spare
+from ...ownership import NotCopied
 from ..manifest import Manifest
+from ..writer_lock import WriterLock
 from .metadata import zarr_metadata
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ MAX_WAITING_BLOCKS = 2
 _MAX_METADATA_BYTES = 1 << 28
 
 
-class Sealer:
+class Sealer(NotCopied):
     """Seals the segments of one run in the order in which they were added.
 
     Its methods belong to the thread that writes the run; sealing runs in the executor's. An error of a seal is raised
@@ -42,8 +44,18 @@ class Sealer:
     again.
     """
 
-    def __init__(self, run_folder: Path, manifest: Manifest, spare: Spare, executor: "Executor", *, sync: bool) -> None:
+    def __init__(
+        self,
+        run_folder: Path,
+        manifest: Manifest,
+        spare: Spare,
+        executor: "Executor",
+        lock: WriterLock,
+        *,
+        sync: bool,
+    ) -> None:
         self._folder = run_folder
+        self._lock = lock  # nobody else may have it while a seal runs, be the sink dropped meanwhile
         self._manifest = manifest
         self._spare = spare
         self._executor = executor

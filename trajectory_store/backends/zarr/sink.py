@@ -107,7 +107,7 @@ class ZarrSink(DiskSink):
         self._journal.spare.remove()  # of a writer that died
         files.remove_unfinished(run_files(folder, self._manifest))
         write_metadata(folder, self._manifest)
-        self._sealer = Sealer(folder, self._manifest, self._journal.spare, self._executor, sync=sync)
+        self._sealer = Sealer(folder, self._manifest, self._journal.spare, self._executor, self._lock, sync=sync)
         next_step = self.spec.next_due(kept.recovery.kept_until)
         self._cursor = StepCursor(self.spec, next_step)
         self._segment_step: int | None = None  # first step of the segment that frames go to

@@ -79,7 +79,7 @@ class ZarrSource:
 
     def renew(self) -> None:
         """Begin with a lock that nobody holds, and without tiles that a thread was undoing as the process forked."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cache.clear()
 
     @property
