@@ -4,6 +4,8 @@ A child has only the thread that forked. A lock that another thread held then is
 thread was changing stays half changed.
 """
 
+import concurrent.futures.thread  # noqa: F401
+import logging  # noqa: F401
 import os
 import sys
 import threading
@@ -18,7 +20,43 @@ LATE_IMPORT = threading.RLock()
 """Held by whoever imports a module in the middle of its work: no process forks meanwhile, since the child would wait
 for the rest of the import for ever."""
 
-os.register_at_fork(before=LATE_IMPORT.acquire, after_in_parent=LATE_IMPORT.release, after_in_child=LATE_IMPORT.release)
+
+class Lock(Protocol):
+    """What `threading` calls a lock."""
+
+    def acquire(self) -> Any:
+        """Wait until nobody has it, and take it."""
+
+    def release(self) -> None:
+        """Let the next one have it."""
+
+
+_held_over_forks: list[Lock] = [LATE_IMPORT]
+_taken: list[Lock] = []
+
+
+def hold_over_forks(lock: Lock) -> None:
+    """Have every fork wait for a lock, so that no other thread has it then; called by who holds `LATE_IMPORT`.
+
+    Who has the lock must not wait for `LATE_IMPORT`.
+    """
+    _held_over_forks.append(lock)
+
+
+def _take() -> None:
+    for lock in _held_over_forks:  # a list that may grow until the first is taken
+        lock.acquire()
+        _taken.append(lock)
+
+
+def _let_go() -> None:
+    while _taken:
+        _taken.pop().release()
+
+
+# Registered behind the two modules imported above, this is called before what they have registered: they take locks
+# that an import needs, and would hold them while we wait for that import.
+os.register_at_fork(before=_take, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 class NotCopied:

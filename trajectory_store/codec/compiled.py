@@ -6,7 +6,6 @@ one file: numba throws a cached loop away when the file of that loop changes, bu
 calls does.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import numba
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 
+from ..ownership import hold_over_forks
 from .bit_planes import GROUPS
 from .motion import FIRST_USABLE, LEAST_CHANGED, N_USABLE, WEIGHT_CEILING, WEIGHT_FLOOR
 
@@ -386,9 +386,5 @@ def _are_equal(one: Any, other: Any) -> Any:
     return differing == one.dtype.type(0)
 
 
-# No process forks while a thread compiles one of these: the child would wait for numba's lock for ever.
-os.register_at_fork(
-    before=global_compiler_lock.acquire,
-    after_in_parent=global_compiler_lock.release,
-    after_in_child=global_compiler_lock.release,
-)
+# The child of a process that forks while a thread compiles would wait for numba's lock for ever.
+hold_over_forks(global_compiler_lock)

@@ -5,10 +5,11 @@ interpreter's lock, so tiles are coded on all cores.
 """
 
 import importlib.util
+import sys
 from functools import cache
 from types import ModuleType
 
-from ..ownership import LATE_IMPORT
+from ..ownership import LATE_IMPORT, after_fork
 
 WARM_UP_BYTES = 64 << 20
 """So much is coded before numba is imported, because numpy codes so much in the time of that import."""
@@ -16,6 +17,16 @@ ITEM_SIZES = (2, 4)
 """Loops are compiled for items of so many bytes, eight seconds each, once on a machine. Other sizes are rare."""
 
 _coded_bytes = 0
+
+
+def _count_anew() -> None:
+    """Whether the import is worth it, a forked child finds out by what it codes itself."""
+    global _coded_bytes
+    if f"{__package__}.compiled" not in sys.modules:
+        _coded_bytes = 0
+
+
+after_fork(_count_anew)
 
 
 def kernels_for(itemsize: int, n_bytes: int) -> ModuleType | None:
