@@ -374,7 +374,7 @@ def put(path: Path, data: Any, *, sync: bool = True) -> None:
 
 
 def make_folders(path: Path, *, sync: bool = True) -> None:
-    """Create a folder and its missing parents. Each one's name is synced, unless told not to."""
+    """Create a folder and its missing parents. With `sync` each one's name is synced."""
     if path.is_dir():
         return
     make_folders(path.parent, sync=sync)

@@ -71,7 +71,7 @@ class Manifest:
         return replace(self, sealed_until=sealed_until, blocks=blocks)
 
     def store(self, run_folder: Path, *, sync: bool = True) -> None:
-        """Commit: replace the manifest of the run in one step, synced unless told."""
+        """Commit: replace the manifest of the run in one step; with `sync` it is synced."""
         body = self._body()
         if len(body) > MAX_BYTES - _FRAME_BYTES:
             raise UsageError(

@@ -40,8 +40,7 @@ def index_crc32c(data: bytes) -> int:
 def write_block(place: BlockPlace, spans: Sequence[npt.NDArray[Any]], *, sync: bool) -> Block:
     """Encode the rows of a block, from its first, tile by tile into its file. Replaces a block with fewer rows.
 
-    spans: the rows in order, as arrays of shape (n, …). One tile more is in memory. The file is synced, unless told not
-    to.
+    spans: the rows in order, as arrays of shape (n, …). One tile more is in memory. With `sync` the file is synced.
     """
     files.make_folders(place.path.parent, sync=sync)
     with files.write_atomically(place.path, sync=sync) as file:

@@ -26,7 +26,7 @@ LARGEST_ATTRS_BYTES = 1 << 20
 
 _MAX_FIRST_STEP = 1 << 31
 _MOST_REASONS = 20
-"""Of an error; findings are all told."""
+"""An error names so many at most; findings name all."""
 
 
 @dataclass(frozen=True)

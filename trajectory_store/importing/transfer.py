@@ -28,7 +28,7 @@ def _append_some(
     sink: Sink, file: RenamedFile, recorded: Mapping[str, PlannedSeries], steps: range, meter: Meter
 ) -> None:
     pieces: dict[str, tuple[int, npt.NDArray[Any]]] = {}
-    broken: dict[str, str] = {}  # told together: each error begins the import again
+    broken: dict[str, str] = {}  # raised together, because each error begins the import again
     for name, one in recorded.items():
         first, last = max(steps.start, one.first_step), min(steps.stop, one.stop_step)
         if first < last:

@@ -105,10 +105,10 @@ def reduced(
     keepdims: bool = False,
     ddof: float = 0,
 ) -> Any:
-    """One of `REDUCTIONS` over some axes, all unless told, in memory bounded by a block and the result.
+    """One of `REDUCTIONS` over some axes, all by default, in memory bounded by a block and the result.
 
-    The arguments are numpy's. Sums over floats are in float64 in any case, and come out as `dtype`, which is float32
-    unless told, and float64 of a float64 series.
+    The arguments are numpy's. Sums over floats are in float64 in any case, and come out as `dtype`. That is float32 by
+    default, or float64 of a float64 series.
     """
     axes = _checked_axes(axis, len(series.shape))
     own = wide_dtype(series.dtype)
