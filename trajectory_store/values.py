@@ -67,7 +67,7 @@ def as_numpy(value: Any) -> Array:
 
 def _in_dtype(value: Any, dtype: np.dtype[Any], depth: int = 0) -> Array:
     """A value of any shape in a logical dtype's storage form."""
-    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
+    if isinstance(value, (bool, int, float)):  # np.float64 too, which is a float: so np.mean of losses is rounded
         return _number(value, dtype)
     if isinstance(value, (list, tuple, range)):
         return _list(value, dtype, depth)
