@@ -1,6 +1,8 @@
 """What the names in a run mean is known in one place: every reader labels the same rows by the same ids."""
 
+import ast
 import csv
+import inspect
 import io
 from pathlib import Path
 
@@ -176,3 +178,33 @@ def test_the_page_names_what_the_code_reads():
     names += [*conventions.SERIES, *conventions.HYPERPARAMETERS, *conventions._TITLES]
 
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_the_names_stand_in_one_place():
+    """No other file of the store spells out what an array or an attribute of a run is called."""
+    arrays = {conventions.CAPTURED_INDICES, conventions.DEAD_INDICES, conventions.DEAD_MASK}
+    attributes = {conventions.TOKEN_TEXT, conventions.FINGERPRINT, conventions.CONFIG, conventions.PRESET}
+    found = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.value!r}"
+        for path in (ROOT / "trajectory_store").rglob("*.py")
+        if path.name != "conventions.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in arrays | attributes
+    }
+
+    assert found == set()
+
+
+def test_defaults_are_the_conventions():
+    """What an analysis looks at by default, and the optimizer's states, are called as they are here."""
+    expected = {"series": conventions.WEIGHTS, "m": conventions.FIRST_MOMENT, "v": conventions.SECOND_MOMENT}
+    functions = [getattr(analysis, name) for name in analysis.__all__ if name.islower()] + [ts.report.findings]
+    seen = set()
+    for function in functions:
+        if not callable(function) or function is analysis.autocorrelation:  # which is about another kind of series
+            continue
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in expected:
+                assert parameter.default == expected[name], function
+                seen.add(name)
+    assert seen == set(expected)
