@@ -100,9 +100,16 @@ def open_for_update(path: Path) -> IO[bytes]:
     return updated(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
 
+class _Updated(io.FileIO):
+    """A file that goes with its last reference, without a warning: a sink may be dropped, as in a notebook."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def updated(descriptor: int) -> IO[bytes]:
     """The file of a descriptor that is open for reading and writing: closed once, however often it is asked."""
-    return os.fdopen(descriptor, "r+b", buffering=0)
+    return _Updated(descriptor, "r+b")  # unbuffered
 
 
 def open_plain_descriptor(path: Path) -> int:

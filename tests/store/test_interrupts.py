@@ -4,10 +4,12 @@ The interrupt is raised by a trace function, at one line of this package after a
 """
 
 import contextlib
+import os
 import random
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -349,3 +351,16 @@ def test_rows_that_were_not_decoded_to_the_end_are_decoded_again(monkeypatch: py
         with Interrupter(3, opcodes=False).armed():
             decoder.rows(8)
         assert np.array_equal(decoder.rows(16), rows)
+
+
+def test_a_file_that_is_dropped_is_closed_without_a_warning(tmp_path: Path) -> None:
+    """As those of a sink that was never closed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    file = files.open_for_update(path)
+    descriptor = file.fileno()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
