@@ -11,7 +11,7 @@ from report_runs import record, walking_bits
 import trajectory_store as ts
 from trajectory_store import analysis, report
 from trajectory_store.analysis.paths import project
-from trajectory_store.report import bins, charts, frame, heatmap, motion, png, worldlines
+from trajectory_store.report import bins, charts, frame, heatmap, moves, png, worldlines
 
 SIZE = frame.Size(300, 200, 50, 30)
 
@@ -27,13 +27,13 @@ def test_motion_equals_the_analyses(found):
     """Heat by bins, tokens by phase and moves by token are sums over what displacement and phases say."""
     moved = analysis.displacement(walking_bits(60, 40))
     phases = analysis.phases(walking_bits(60, 40))
-    clipped = np.minimum(moved.l2, motion.HEAT_LIMIT).astype(np.float64)
+    clipped = np.minimum(moved.l2, moves.HEAT_LIMIT).astype(np.float64)
     index = found.bins.of(moved.steps)
     heat = np.stack([clipped[index == b].sum(axis=0) for b in range(found.bins.n)])
 
-    np.testing.assert_allclose(found.motion.heat, heat, rtol=1e-6)
-    np.testing.assert_array_equal(found.motion.phases, phases.counts)
-    np.testing.assert_array_equal(found.motion.moves, (moved.l1 > 0).sum(axis=0))
+    np.testing.assert_allclose(found.moves.heat, heat, rtol=1e-6)
+    np.testing.assert_array_equal(found.moves.phases, phases.counts)
+    np.testing.assert_array_equal(found.moves.moves, (moved.l1 > 0).sum(axis=0))
     np.testing.assert_array_equal(found.onset, analysis.freeze_onset(walking_bits(60, 40)))
 
 
@@ -157,7 +157,7 @@ def test_picture_takes_means_over_pixels():
     heat = np.tile(np.array([10, 0], dtype=np.float32), heatmap.MAX_ROWS)[None]
     shown = heatmap.picture(heat, made, np.arange(2 * heatmap.MAX_ROWS), is_log=True)
     assert shown.pixels.shape == (heatmap.MAX_ROWS, heatmap.WIDTH)
-    share = np.log10(5 / heatmap.COLDEST) / np.log10(motion.HEAT_LIMIT / heatmap.COLDEST)
+    share = np.log10(5 / heatmap.COLDEST) / np.log10(moves.HEAT_LIMIT / heatmap.COLDEST)
     assert set(shown.pixels.ravel()) == {1 + round(share * 253)}
 
 
