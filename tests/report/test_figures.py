@@ -31,9 +31,9 @@ def test_motion_equals_the_analyses(found):
     index = found.bins.of(moved.steps)
     heat = np.stack([clipped[index == b].sum(axis=0) for b in range(found.bins.n)])
 
-    np.testing.assert_allclose(found.moves.heat, heat, rtol=1e-6)
-    np.testing.assert_array_equal(found.moves.phases, phases.counts)
-    np.testing.assert_array_equal(found.moves.moves, (moved.l1 > 0).sum(axis=0))
+    np.testing.assert_allclose(found.motion.heat, heat, rtol=1e-6)
+    np.testing.assert_array_equal(found.motion.phases, phases.counts)
+    np.testing.assert_array_equal(found.motion.moves, (moved.l1 > 0).sum(axis=0))
     np.testing.assert_array_equal(found.onset, analysis.freeze_onset(walking_bits(60, 40)))
 
 
