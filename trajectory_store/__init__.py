@@ -11,7 +11,8 @@ from .moved import install as _install_old_names
 from .recording import create, resume
 from .run import LazySeries, Run
 from .run import open_run as open
-from .spec import RunSpec, Series
+from .series_spec import Series
+from .spec import RunSpec
 from .words import Backend, Codec, Durability
 
 if TYPE_CHECKING:

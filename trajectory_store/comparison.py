@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from . import bf16
 from .backends.safetensors.source import SafetensorsSource
+from .dtypes import dtype_name, storage_dtype
 from .errors import SeriesNotFoundError
 from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
 from .selection import Indices
-from .spec import dtype_name, storage_dtype
 
 EQUAL: Final = "equal"
 A_IS_PREFIX: Final = "a is a prefix of b"

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from . import bf16, files, place, safetensors_format
 from .blocks.layout import BLOCK_BYTES
+from .dtypes import dtype_name
 from .errors import RunExistsError, SeriesNotFoundError, StepNotRecordedError, UsageError
 from .progress import Meter, Progress
 from .run import LazySeries, Run, opened
 from .selection import Indices, pieces
-from .spec import Series, dtype_name
+from .series_spec import Series
 from .words import DeclaredAs, check_word
 
 PIECE_BYTES = BLOCK_BYTES

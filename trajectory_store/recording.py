@@ -20,11 +20,13 @@ from .backends.writer_lock import WriterLock
 from .blocks.layout import block_steps_for
 from .blocks.static_array import StaticArray, checked_static
 from .codec.tile_codecs import check_codec_name
+from .dtypes import dtype_name
 from .errors import ReplayMismatchError, StepNotRecordedError, TrajectoryError, UsageError
 from .folders import remove_filling
 from .ownership import NotCopied, require_process
 from .run import Run, open_run
-from .spec import RunSpec, Series, check_new_names, dtype_name
+from .series_spec import Series
+from .spec import RunSpec, check_new_names
 from .words import Backend, Codec, Durability, check_word
 
 

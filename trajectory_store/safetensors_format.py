@@ -13,8 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from .dtypes import DTYPES, storage_dtype
 from .errors import MalformedFileError, UsageError
-from .spec import DTYPES, MAX_AXES, storage_dtype
+from .series_spec import MAX_AXES
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _LENGTH_BYTES = 8

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import trajectory_store as ts
-from trajectory_store.spec import DTYPES
+from trajectory_store.dtypes import DTYPES
 
 DTYPE_NAMES = sorted(DTYPES)
 

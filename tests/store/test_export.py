@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 import trajectory_store as ts
 from trajectory_store import files
+from trajectory_store.dtypes import DTYPES
 from trajectory_store.errors import (
     DamageError,
     RunExistsError,
@@ -27,7 +28,6 @@ from trajectory_store.errors import (
     StorageError,
     UsageError,
 )
-from trajectory_store.spec import DTYPES
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

@@ -11,7 +11,8 @@ import pytest
 import trajectory_store as ts
 from trajectory_store.backends import growth, manifest
 from trajectory_store.errors import UsageError
-from trajectory_store.spec import MAX_SERIES, MAX_STEPS
+from trajectory_store.series_spec import MAX_STEPS
+from trajectory_store.spec import MAX_SERIES
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

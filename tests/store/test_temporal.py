@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from trajectory_store import bf16
 from trajectory_store.codec import bit_planes, motion, temporal, zstd
 from trajectory_store.codec.tile_codecs import CODEC_NAMES, TileCodec, codec_for
+from trajectory_store.dtypes import DTYPES
 from trajectory_store.errors import DamageError
-from trajectory_store.spec import DTYPES
 
 ALL = np.arange(1 << 16, dtype=np.uint16)
 

@@ -9,8 +9,8 @@ import pytest
 from one_value import SIX, recorded, refusal
 
 from trajectory_store.blocks.static_array import checked_static
+from trajectory_store.dtypes import DTYPES
 from trajectory_store.errors import SpecError
-from trajectory_store.spec import DTYPES
 
 torch = pytest.importorskip("torch")
 

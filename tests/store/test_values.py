@@ -17,8 +17,8 @@ from one_value import SIX, recorded, refusal
 
 import trajectory_store as ts
 from trajectory_store.blocks.static_array import checked_static
+from trajectory_store.dtypes import DTYPES
 from trajectory_store.errors import FrameError, LossyCastError, SpecError, UsageError
-from trajectory_store.spec import DTYPES
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -9,7 +9,8 @@ from ..backends.memory.sink import MemorySink
 from ..backends.memory.source import ArraySource
 from ..errors import UsageError
 from ..run import LazySeries, Run
-from ..spec import RunSpec, Series
+from ..series_spec import Series
+from ..spec import RunSpec
 
 Recorded = Run | LazySeries | MemorySink | npt.NDArray[Any]
 """Anything that holds recorded rows; an array is one series, its first axis the steps from 0."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..blocks.layout import BlockPlace, Layout
 from ..errors import UsageError
-from ..spec import MAX_STEPS
+from ..series_spec import MAX_STEPS
 from .manifest import MAX_BYTES, MAX_DECLARED_BYTES, Manifest
 
 _MAX_FILE_BYTES = 1 << 60

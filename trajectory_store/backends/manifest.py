@@ -17,7 +17,8 @@ from ..blocks.static_array import StaticArray
 from ..checksum import crc32c
 from ..codec.tile_codecs import check_codec_name
 from ..errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
-from ..spec import MAX_STEPS, RunSpec, check_name
+from ..series_spec import MAX_STEPS
+from ..spec import RunSpec, check_name
 from ..words import Backend, Codec
 from .writer_lock import WriterLock
 

@@ -6,7 +6,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..errors import ForkedSinkError, StepOrderError
-from ..spec import RunSpec, Series
+from ..series_spec import Series
+from ..spec import RunSpec
 from .recovery import Recovery
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..codec.tile_codecs import TileCodec, codec_for
 from ..errors import DamageError
-from ..spec import Series
+from ..series_spec import Series
 from .zarr_json import zarr_array
 
 BLOCK_BYTES = 128 << 20

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from .. import files
 from ..checksum import file_crc32
 from ..codec import zstd
+from ..dtypes import DTYPES, dtype_name, storage_dtype
 from ..errors import DamageError, FrameError, SpecError
-from ..spec import DTYPES, MAX_AXES, check_name, dtype_name, storage_dtype
+from ..series_spec import MAX_AXES
+from ..spec import check_name
 from ..values import as_numpy
 from .zarr_json import zarr_array
 

@@ -12,7 +12,7 @@ from ..bf16 import BFLOAT16, to_float32
 from ..errors import SelectionError
 from ..run import Run
 from ..selection import Indices, positions_of, select
-from ..spec import Series
+from ..series_spec import Series
 
 PIECE_BYTES = 8 << 20
 

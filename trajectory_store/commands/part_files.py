@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import files, safetensors_format
+from ..dtypes import dtype_name
 from ..errors import UsageError
 from ..naming import free_name
-from ..spec import dtype_name
 from .part import Part, plain
 from .terminal import json_text, json_value
 

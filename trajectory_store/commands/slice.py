@@ -58,7 +58,7 @@ def command(
 
 
 def _title(part: "Part") -> str:
-    from ..spec import dtype_name
+    from ..dtypes import dtype_name
 
     title = f"{part.name} {part.shape} {dtype_name(part.dtype)}"
     if part.series is None or not part.n_rows:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from .. import bf16
 from ..bf16 import BFLOAT16
+from ..dtypes import DTYPES, dtype_name
 from ..errors import LossyCastError, UsageError
-from ..spec import DTYPES, dtype_name
 
 _NARROWED = ("float16", "float32")
 _PATTERNS = ("int16", "uint16")

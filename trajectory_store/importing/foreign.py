@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from .. import files
 from ..backends.safetensors.source import SafetensorsFile
+from ..dtypes import DTYPES
 from ..errors import MalformedFileError, TrajectoryError
-from ..spec import DTYPES
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ..conventions import rows_along_steps
 from ..errors import MalformedFileError, SeriesNotFoundError, SpecError, UsageError
 from ..naming import names_for
-from ..spec import MAX_AXES, Series, check_new_names
+from ..series_spec import MAX_AXES, Series
+from ..spec import check_new_names
 from .conversion import Conversion, is_supported
 from .foreign import ForeignArray, ForeignFile, RenamedFile, UnreadableArrayError
 

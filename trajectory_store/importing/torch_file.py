@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import files
+from ..dtypes import DTYPES
 from ..errors import MalformedFileError, RunNotFoundError, UsageError
 from ..naming import free_name
-from ..spec import DTYPES
 from ..values import as_numpy
 from .foreign import ForeignArray, broken_array, broken_file
 

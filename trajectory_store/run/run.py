@@ -17,7 +17,7 @@ from ..backends.source import Source
 from ..backends.table import BACKENDS
 from ..errors import SeriesNotFoundError, UsageError
 from ..plain_text import printable
-from ..spec import Series
+from ..series_spec import Series
 from ..words import Bf16Form
 from .series import LazySeries
 

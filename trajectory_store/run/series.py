@@ -10,8 +10,8 @@ import numpy.typing as npt
 from ..backends.source import Source
 from ..errors import SelectionError, StepNotRecordedError, UsageError
 from ..selection import N_READ_AXES, Indices, select
+from ..series_spec import Series
 from ..sizes import format_bytes
-from ..spec import Series
 from .numpy_functions import applied, reduced, replaced, whole
 
 if TYPE_CHECKING:

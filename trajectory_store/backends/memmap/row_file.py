@@ -15,9 +15,10 @@ import numpy.typing as npt
 from ... import files, safetensors_format
 from ...blocks.static_array import StaticArray
 from ...checksum import file_crc32
+from ...dtypes import DTYPES, storage_dtype
 from ...errors import DamageError, MalformedFileError
 from ...safetensors_format import Tensor
-from ...spec import DTYPES, RunSpec, storage_dtype
+from ...spec import RunSpec
 
 FRAMES = "frames.safetensors"
 

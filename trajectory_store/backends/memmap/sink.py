@@ -16,8 +16,9 @@ import numpy.typing as npt
 from ... import files, safetensors_format
 from ...blocks.static_array import StaticArray
 from ...checksum import file_crc32
+from ...dtypes import dtype_name, storage_dtype
 from ...journal import record
-from ...spec import Frame, dtype_name, storage_dtype
+from ...spec import Frame
 from ...words import Durability
 from .. import manifest as manifests
 from ..disk_sink import DiskSink

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SeriesNotFoundError, UsageError
-from ...spec import Frame, RunSpec, Series
+from ...series_spec import Series
+from ...spec import Frame, RunSpec
 from ..sink import SinkContext, StepCursor
 
 

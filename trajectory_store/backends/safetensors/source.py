@@ -14,10 +14,12 @@ import numpy.typing as npt
 from ... import files, naming, safetensors_format
 from ...blocks.layout import BLOCK_BYTES
 from ...conventions import rows_along_steps
+from ...dtypes import DTYPES
 from ...errors import MalformedFileError, RunNotFoundError, SpecError
 from ...safetensors_format import Tensor
 from ...selection import Indices
-from ...spec import DTYPES, RunSpec, Series
+from ...series_spec import Series
+from ...spec import RunSpec
 from ..source import taken
 
 _MOST_REASONS = 10
