@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajectory_store import files
+from trajectory_store import atomic, files
 from trajectory_store.errors import MalformedFileError, UsageError
 
 from .batches import Place
@@ -161,7 +161,7 @@ def save_checkpoint(path: Path, state: TrainingState, about: Mapping[str, Any]) 
     # In memory first: an error while torch writes an archive would leave its C++ writer in an undefined state.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    files.put(path, buffer.getbuffer())
+    atomic.put(path, buffer.getbuffer())
     for older in checkpoints(path.parent):
         if not older.is_sparse and older.path != path and older.step <= state.step:
             with files.storage_errors("remove", older.path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import trajectory_store as ts
-from trajectory_store import files
+from trajectory_store import atomic
 
 from .config import Config
 from .state import TrainingState
@@ -74,7 +74,7 @@ def write_metadata(
         "notes": _notes(config),
         **about,
     }
-    files.put(path, (json.dumps(metadata, indent=2) + "\n").encode())
+    atomic.put(path, (json.dumps(metadata, indent=2) + "\n").encode())
 
 
 def _notes(config: Config) -> str:

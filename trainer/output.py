@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trajectory_store as ts
-from trajectory_store import conventions, files
+from trajectory_store import atomic, conventions, files, folders
 from trajectory_store.errors import (
     MalformedFileError,
     RunExistsError,
@@ -71,7 +71,7 @@ class Options:
     @property
     def is_recorded(self) -> bool:
         """Whether there is a recording, in its place or moved aside by an overwrite that was killed."""
-        return self.trajectory.exists() or bool(files.moved_aside(self.trajectory))
+        return self.trajectory.exists() or bool(folders.moved_aside(self.trajectory))
 
     @property
     def checkpoints(self) -> Path:
@@ -172,7 +172,7 @@ def leftovers(options: Options) -> list[Path]:
         Files and folders that may be removed while the recording's lock is held.
     """
     written = (path for path in _entries(options.out, options.checkpoints) if _is_leftover(path, options))
-    return [*files.moved_aside(options.trajectory), *written]
+    return [*folders.moved_aside(options.trajectory), *written]
 
 
 def _entries(out: Path, checkpoints_folder: Path) -> list[Path]:
@@ -186,7 +186,7 @@ def _is_nobodys(path: Path, options: Options) -> bool:
 
 
 def _is_leftover(path: Path, options: Options) -> bool:
-    whole = files.partial_of(path)
+    whole = atomic.partial_of(path)
     if whole is None or path.is_symlink():
         return False
     if whole == options.trajectory:
@@ -197,7 +197,7 @@ def _is_leftover(path: Path, options: Options) -> bool:
 
 def _is_recorded_by_trainer(options: Options) -> bool:
     """Whether the recording, in its place or moved aside, says that `trainer run` made it."""
-    for folder in (options.trajectory, *files.moved_aside(options.trajectory)):
+    for folder in (options.trajectory, *folders.moved_aside(options.trajectory)):
         with contextlib.suppress(TrajectoryError), ts.open(folder) as recorded:
             if {conventions.PRESET, conventions.CONFIG, conventions.FINGERPRINT} <= recorded.attrs.keys():
                 return True

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trajectory_store import files
+from trajectory_store import atomic, files, folders
 from trajectory_store.errors import RunExistsError, UsageError
 
 from . import corpus
@@ -90,9 +90,9 @@ def prepare(
     report(f"Corpus: {model_text.origin['characters']:,} characters")
 
     tokenizer = train_tokenizer(tokenizer_text.text, vocab_size=vocab_size, letters=letters)
-    with files.build_folder(folder, overwrite=overwrite) as partial:
-        files.put(partial / CORPUS, model_text.text.encode())
-        files.put(partial / TOKENIZER, tokenizer.to_str(pretty=True).encode())
+    with folders.build_folder(folder, overwrite=overwrite) as partial:
+        atomic.put(partial / CORPUS, model_text.text.encode())
+        atomic.put(partial / TOKENIZER, tokenizer.to_str(pretty=True).encode())
         # Count what a training will see: the files as they are read back.
         tokenizer = load_tokenizer(partial / TOKENIZER)
         tokens = encode(tokenizer, corpus.read_text(partial / CORPUS))
@@ -100,7 +100,7 @@ def prepare(
         dead_count = int((counts == 0).sum())
         if dead_count == 0:
             raise UsageError("every token of the vocabulary occurs in the corpus, so none is dead; use other text")
-        files.put(partial / MASKS, masks_file(counts))
+        atomic.put(partial / MASKS, masks_file(counts))
         provenance = {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "corpus": model_text.origin,
@@ -117,7 +117,7 @@ def prepare(
                 "unicode": unicodedata.unidata_version,
             },
         }
-        files.put(partial / PROVENANCE, (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode())
+        atomic.put(partial / PROVENANCE, (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode())
     return provenance
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import files, place
+from . import atomic, place
 from .backends import manifest as manifests
 from .backends.claim import rank_hint
 from .backends.finding import Finding
@@ -69,11 +69,11 @@ def check(path: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     of_backend = BACKENDS[manifest.backend].check(where, manifest, meter, is_live=is_live)
     yield from of_backend.findings()
     written = run_files(where)
-    unfinished = files.unfinished(written)
+    unfinished = atomic.unfinished(written)
     others = other_files(where, written)
     if is_live and others:  # files that came meanwhile are known by now
         written |= run_files(where)
-        others = [path for path in others if path not in written and files.partial_of(path) not in written]
+        others = [path for path in others if path not in written and atomic.partial_of(path) not in written]
         others = [path for path in others if path.exists()]
     for path in others:
         if path in unfinished:
@@ -129,7 +129,7 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     with rank_hint(), _locked(where):
         remove_filling(where)
         recovery = BACKENDS[manifests.load(where).backend].recover(where, manifests.load(where))
-        removed = tuple(files.remove_unfinished(run_files(where)))
+        removed = tuple(atomic.remove_unfinished(run_files(where)))
     return Repair(recovery, removed, tuple(check(where)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import bf16, files, place, safetensors_format
+from . import atomic, bf16, files, place, safetensors_format
 from .blocks.layout import BLOCK_BYTES
 from .dtypes import dtype_name
 from .errors import RunExistsError, SeriesNotFoundError, StepNotRecordedError, UsageError
@@ -97,7 +97,7 @@ def export_safetensors(
         header, tensors = safetensors_format.layout(declared)
         n_bytes = len(header) + sum(tensor.n_bytes for tensor in tensors.values())
         meter = Meter(n_bytes, progress)
-        with files.write_in_place_atomically(target, n_bytes, replace=overwrite) as descriptor:
+        with atomic.write_in_place_atomically(target, n_bytes, replace=overwrite) as descriptor:
             offset = files.write_all(descriptor, [header], 0)
             meter.add(offset)
             for name in tensors:

@@ -10,19 +10,15 @@ import errno
 import fcntl
 import io
 import os
-import re
 import shutil
 import stat
 import sys
-import uuid
-import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import RunExistsError, StorageError, TrajectoryError
+from .errors import StorageError, TrajectoryError
 
-_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
 FOLDER_VIEW = ".DS_Store"
 """How a folder was last looked at: the Finder of macOS puts one into every folder that it shows."""
 MOST_NAME_BYTES = 255
@@ -257,105 +253,6 @@ def cut_file(path: Path, n_bytes: int) -> None:
             os.close(descriptor)
 
 
-class _SequentialWriter:
-    """The part of a binary file that writers need, each write through the seam."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._offset = 0
-
-    def write(self, data: Any) -> int:
-        start = self._offset
-        self._offset = write_all(self._descriptor, [data], start)
-        return self._offset - start
-
-    def tell(self) -> int:
-        return self._offset
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def flush(self) -> None:
-        """Do nothing, because nothing is buffered here; torch.save calls it."""
-
-
-@contextlib.contextmanager
-def write_atomically(path: Path, *, sync: bool = True, replace: bool = True) -> Iterator[IO[bytes]]:
-    """A binary file to write; `path` appears, or is replaced, whole and synced, when the block ends without an error.
-
-    The file's mode respects the umask. On an error nothing is left behind and an existing `path` is untouched: without
-    `replace` it is a RunExistsError that somebody made one meanwhile.
-    """
-    partial = beside(path, "partial")
-    with storage_errors("write", path):
-        descriptor = disk.create(partial)
-        try:
-            try:
-                yield _SequentialWriter(descriptor)  # type: ignore[misc]
-                if sync:  # a rename that outlives its data would commit an empty file
-                    disk.sync(descriptor)
-            finally:
-                os.close(descriptor)
-            if replace:
-                disk.rename(partial, path)
-            else:
-                _rename_to_new(partial, path)
-        except BaseException:  # Ctrl-C too leaves nothing behind
-            with contextlib.suppress(OSError):
-                disk.unlink(partial)
-            raise
-        if sync:  # without it the old name may come back after power loss
-            disk.sync_folder(path.parent)
-
-
-def _rename_to_new(partial: Path, path: Path) -> None:
-    """Rename a file to a name that nothing has; a rename alone would replace what somebody made there meanwhile."""
-    try:
-        disk.link(partial, path)
-    except FileExistsError as error:
-        raise RunExistsError(f"{path}: somebody else has made something there meanwhile") from error
-    except OSError as error:
-        if error.errno not in _NO_LINKS or path.exists():
-            raise
-        disk.rename(partial, path)
-    else:
-        disk.unlink(partial)
-
-
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-"""What file systems without hard links say, and some network file systems."""
-
-
-def partial_of(path: Path) -> Path | None:
-    """Which path an atomic write would have put this file at; None if `path` is not named as an unfinished write."""
-    named = _PARTIAL.fullmatch(path.name)
-    return path.with_name(named[1]) if named else None
-
-
-def is_partial(path: Path) -> bool:
-    """Whether a file is named as an atomic write that did not finish, of whatever path."""
-    return partial_of(path) is not None
-
-
-def unfinished(written: Collection[Path]) -> list[Path]:
-    """What atomic writes of these paths left that did not finish.
-
-    A name alone is not enough: in a folder that others use too, their unfinished files are named in the same way. A
-    link is never ours.
-    """
-    beside = (path for folder in {path.parent for path in written} for path in listed(folder))
-    return sorted(path for path in beside if partial_of(path) in written and path.is_file() and not path.is_symlink())
-
-
-def remove_unfinished(written: Collection[Path]) -> list[Path]:
-    """Remove what atomic writes of these paths left that did not finish; returns what was there."""
-    found = unfinished(written)
-    for path in found:
-        with storage_errors("remove", path):
-            disk.unlink(path)
-    return found
-
-
 def listed(folder: Path) -> list[Path]:
     """What is in a folder; nothing if there is no such folder."""
     with storage_errors("list", folder):
@@ -363,21 +260,6 @@ def listed(folder: Path) -> list[Path]:
             return list(folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-
-@contextlib.contextmanager
-def write_in_place_atomically(path: Path, n_bytes: int, *, replace: bool = True) -> Iterator[int]:
-    """The descriptor of a file of `n_bytes` zeros, its space reserved; it becomes `path` as in `write_atomically`."""
-    with write_atomically(path, replace=replace) as file:
-        descriptor: int = file.fileno()
-        disk.allocate(descriptor, n_bytes)
-        yield descriptor
-
-
-def put(path: Path, data: Any, *, sync: bool = True) -> None:
-    """Create or replace a file with `data`, atomically."""
-    with write_atomically(path, sync=sync) as file:
-        file.write(data)
 
 
 def make_folders(path: Path, *, sync: bool = True) -> None:
@@ -393,95 +275,6 @@ def make_folders(path: Path, *, sync: bool = True) -> None:
                 raise
         if sync:  # without it: the files in the folder are synced and cannot be found
             disk.sync_folder(path.parent)
-
-
-@contextlib.contextmanager
-def build_folder(
-    path: Path, *, overwrite: bool = False, may_remove: Callable[[Path], bool] = lambda _folder: True
-) -> Iterator[Path]:
-    """A sibling folder to fill; it becomes `path` when the block ends without an error, and is removed otherwise.
-
-    With `overwrite` what was at `path` is moved aside first, moved back on an error, and removed last; so is what
-    earlier overwrites that were killed have moved aside, if `may_remove` says so of it. The new folder has the owner,
-    mode and attributes of the old one. Only a crash between the two renames leaves nothing at `path`; what was there is
-    then beside it, whole, and `moved_aside` finds it. RunExistsError if somebody else made something at `path`
-    meanwhile, StorageError if a file system is mounted there.
-    """
-    with storage_errors("create", path):
-        make_folders(path.parent)
-        mark = uuid.uuid4().hex[:8]
-        partial = beside(path, "partial", mark)
-        aside = beside(path, "replaced", mark) if overwrite and path.exists() else None
-        if aside is not None and path.is_mount():
-            raise StorageError(
-                f"{path}: a file system is mounted there, so what it holds cannot be replaced in one step; remove that"
-                " first, or choose a folder below it"
-            )
-        disk.make_folder(partial)
-        try:
-            if aside is not None:
-                disk.copy_attributes(path, partial)
-            yield partial
-            disk.sync_folder(partial)  # without it: a folder in which names are missing
-            _put_in_place(partial, path, aside)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                disk.remove_tree(partial)
-            raise
-        for replaced in moved_aside(path) if overwrite else ():  # also by an overwrite that was killed
-            if replaced == aside or may_remove(replaced):
-                disk.rename(replaced, partial)  # so that what is called `.replaced` is whole
-                disk.remove_tree(partial)
-
-
-def moved_aside(path: Path) -> list[Path]:
-    """The folders that were at `path`, as `.NAME.XXXXXXXX.replaced` beside it, before overwrites that were killed."""
-    replaced = re.compile(rf"\.{re.escape(_shortened(path.name))}\.[0-9a-f]{{8}}\.replaced")
-    named = (other for other in listed(path.parent) if replaced.fullmatch(other.name))
-    return sorted(other for other in named if other.is_dir() and not other.is_symlink())
-
-
-def beside(path: Path, ending: str, mark: str | None = None) -> Path:
-    """A new hidden name beside a path, of something that is to become it or was it."""
-    return path.with_name(f".{_shortened(path.name)}.{mark or uuid.uuid4().hex[:8]}.{ending}")
-
-
-def _shortened(name: str) -> str:
-    """A name that leaves room for what `_beside` adds; of two long ones that begin alike the ends differ."""
-    encoded = os.fsencode(name)
-    room = MOST_NAME_BYTES - len("..12345678.replaced")
-    if len(encoded) <= room:
-        return name
-    return f"{encoded[: room - 9].decode(errors='ignore')}~{zlib.crc32(encoded):08x}"
-
-
-def _put_in_place(partial: Path, path: Path, aside: Path | None) -> None:
-    """Rename `partial` to `path`, and what was there to `aside`; after an error everything is as before."""
-    if aside is not None:
-        disk.rename(path, aside)
-    try:
-        try:
-            disk.rename(partial, path)
-        except OSError as error:
-            if error.errno not in _TAKEN:
-                raise
-            left = f"; what it was to replace is {aside.name} beside it" if aside is not None else ""
-            raise RunExistsError(f"{path}: somebody else has made something there meanwhile{left}") from error
-        try:
-            disk.sync_folder(path.parent)  # without it: what is written into the folder from now on has no name
-        except BaseException:
-            disk.rename(path, partial)
-            raise
-    except RunExistsError:
-        raise
-    except BaseException:
-        if aside is not None:
-            with storage_errors(f"move {aside} back", path):
-                disk.rename(aside, path)
-        raise
-
-
-_TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 def folder_bytes(folder: Path) -> int:

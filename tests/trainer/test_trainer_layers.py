@@ -44,7 +44,7 @@ ORDER = [
     *("cli", "__main__"),
 ]
 STORE: dict[str, set[str]] = {
-    "trajectory_store": {"conventions", "files"},
+    "trajectory_store": {"atomic", "conventions", "files", "folders"},
     "trajectory_store.blocks.layout": {"block_steps_for"},
     "trajectory_store.commands": {"terminal"},
     "trajectory_store.commands.terminal": {"JSON", "PATH"},

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import files, place
+from .. import atomic, place
 from ..errors import UsageError
 from .catalogue import Table
 
@@ -30,7 +30,7 @@ def write_tables(path: Path, tables: Sequence[Table]) -> None:
         kinds = " and ".join(f"by {table.index}" for table in tables)
         raise UsageError(f"{path}: {path.suffix} holds one table, these are {kinds}; ask for one kind, or write .json")
     content = write(tables)
-    with files.write_atomically(place.to_write(path)) as file:
+    with atomic.write_atomically(place.to_write(path)) as file:
         file.write(content)
 
 

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import files
+from .. import atomic, files
 from ..errors import BusyError, RunExistsError, RunLockedError, TrajectoryError
-from ..folders import fill_folder, is_empty
+from ..folders import build_folder, fill_folder, is_empty, moved_aside
 from . import manifest as manifests
 from . import writer_lock
 from .run_files import other_files
@@ -32,14 +32,14 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[Path]:
     with rank_hint(), files.storage_errors("create", path), contextlib.ExitStack() as stack:
         check_free(path, overwrite=overwrite)
         if not path.exists():
-            yield stack.enter_context(files.build_folder(path, overwrite=overwrite, may_remove=_is_left))
+            yield stack.enter_context(build_folder(path, overwrite=overwrite, may_remove=_is_left))
             return
         stack.enter_context(_locked(path))
         check_free(path, overwrite=overwrite, is_own=True)
         if is_empty(path, _LOCK):
             yield stack.enter_context(fill_folder(path, manifests.FILE_NAME, _LOCK))
         else:
-            yield stack.enter_context(files.build_folder(path, overwrite=overwrite, may_remove=_is_left))
+            yield stack.enter_context(build_folder(path, overwrite=overwrite, may_remove=_is_left))
 
 
 def check_free(path: Path, *, overwrite: bool, is_own: bool = False) -> None:
@@ -49,7 +49,7 @@ def check_free(path: Path, *, overwrite: bool, is_own: bool = False) -> None:
     is being written, unless `is_own` says that this process has locked it.
     """
     if not path.exists():
-        for moved in files.moved_aside(path):  # one that is being replaced is nowhere else at this moment
+        for moved in moved_aside(path):  # one that is being replaced is nowhere else at this moment
             WriterLock.require_free(moved)
         if not overwrite and (left := manifests.aside(path)):
             raise RunExistsError(f"{path}: {left}, or pass overwrite=True to do without it")
@@ -74,7 +74,7 @@ def _require_nothing_else(path: Path) -> None:
             f"{error}; nothing else says which files are the run's, so {path} will not be overwritten; remove it"
             " yourself, or choose another path"
         ) from error
-    others = set(other_files(path, written)) - set(files.unfinished(written))
+    others = set(other_files(path, written)) - set(atomic.unfinished(written))
     others -= {other for other in others if other.name == files.FOLDER_VIEW}  # nobody's work
     if others:
         raise RunExistsError(

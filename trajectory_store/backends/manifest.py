@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from .. import files
+from .. import atomic, files
 from ..blocks.block import Block
 from ..blocks.layout import Layout
 from ..blocks.static_array import StaticArray
 from ..checksum import crc32c
 from ..codec.tile_codecs import check_codec_name
 from ..errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
+from ..folders import moved_aside
 from ..series_spec import MAX_STEPS
 from ..spec import RunSpec, check_name
 from ..words import Backend, Codec
@@ -79,7 +80,7 @@ class Manifest:
                 f"{run_folder}: a manifest of {len(body):,} bytes is above the limit of {MAX_BYTES:,} bytes;"
                 " this run cannot be sealed further: go on in a new one with fewer attrs or a larger block_steps"
             )
-        files.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
+        atomic.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
 
     @property
     def file_bytes(self) -> int:
@@ -163,7 +164,7 @@ def load(run_folder: Path) -> Manifest:
 def aside(run_folder: Path) -> str:
     """Where the run is that an overwrite, killed halfway, moved out of a folder that is gone; "" where none did."""
     with files.storage_errors("open", run_folder):
-        moved = [] if run_folder.exists() else files.moved_aside(run_folder)
+        moved = [] if run_folder.exists() else moved_aside(run_folder)
     if any(WriterLock.is_held(path) for path in moved):
         return "another process is replacing this run at this moment; try again"
     names = " or ".join(path.name for path in moved)

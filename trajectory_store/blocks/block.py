@@ -7,7 +7,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import files
+from .. import atomic, files
 from ..checksum import crc32c, file_crc32
 from ..codec.tile_codecs import DecodedTile
 from ..errors import DamageError
@@ -43,7 +43,7 @@ def write_block(place: BlockPlace, spans: Sequence[npt.NDArray[Any]], *, sync: b
     spans: the rows in order, as arrays of shape (n, …). One tile more is in memory. With `sync` the file is synced.
     """
     files.make_folders(place.path.parent, sync=sync)
-    with files.write_atomically(place.path, sync=sync) as file:
+    with atomic.write_atomically(place.path, sync=sync) as file:
         return Block.of(_written(file, encode_block(place.layout, spans)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import files, safetensors_format
+from .. import atomic, safetensors_format
 from ..dtypes import dtype_name
 from ..errors import UsageError
 from ..naming import free_name
@@ -21,7 +21,7 @@ from .terminal import json_text, json_value
 def write(part: Part, path: Path) -> None:
     """Write a part to a file, whose ending says its format. The file appears whole or not at all."""
     chunks = _FORMATS[checked_suffix(path)](part)
-    with files.write_atomically(path) as file:
+    with atomic.write_atomically(path) as file:
         for chunk in chunks:
             file.write(chunk)
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ..atomic import put
 from ..errors import RunExistsError
-from ..files import make_folders, put
+from ..files import make_folders
 from ..place import to_write
 from ..words import FigureForm
 from .drawing import renderer

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ... import files, safetensors_format
+from ... import atomic, files, safetensors_format
 from ...blocks.static_array import StaticArray
 from ...checksum import file_crc32
 from ...dtypes import dtype_name, storage_dtype
@@ -43,7 +43,7 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
     manifest = replace(manifest, static=static)
     assert manifest.spec.steps is not None
     _write_rows(folder / FRAMES, manifest, manifest.spec.steps, {}, 0, static_arrays)
-    files.put(folder / COMMITS, b"")
+    atomic.put(folder / COMMITS, b"")
     manifest.store(folder)
 
 
@@ -58,7 +58,7 @@ def _write_rows(
     """Replace the file of rows by one with room for `steps` steps, which has the rows before `recorded_until`."""
     header, tensors = safetensors_format.layout(tensors_of(manifest.spec, manifest.static, steps))
     last = list(tensors.values())[-1]
-    with files.write_in_place_atomically(path, last.offset + last.n_bytes) as descriptor:
+    with atomic.write_in_place_atomically(path, last.offset + last.n_bytes) as descriptor:
         files.write_all(descriptor, [header], 0)
         for name, array in static_arrays.items():
             files.write_all(descriptor, [np.ascontiguousarray(array)], tensors[name].offset)
@@ -102,7 +102,7 @@ class MemmapSink(DiskSink):
         self._last_step = recorded_until - 1
         self._cursor = StepCursor(self.spec, self.spec.next_due(recorded_until))
         self._tensors = kept.rows.tensors
-        files.remove_unfinished(run_files(self._folder))
+        atomic.remove_unfinished(run_files(self._folder))
         if kept.rows.steps < self.spec.steps:
             self._resize(self.spec.steps, recorded_until)
         else:

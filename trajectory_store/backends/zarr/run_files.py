@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ... import files
+from ... import atomic, files
 from ...blocks.layout import BlockPlace
 from ...journal import spare
 from ...journal.segment import JOURNAL_FOLDER, segment_path, segment_steps
@@ -38,6 +38,6 @@ def next_seal_until(manifest: Manifest) -> int:
 def _blocks_there(folder: Path, n_blocks: int) -> Iterator[int]:
     """The numbers below `n_blocks` by which something in a series' folder is called, finished or not."""
     for path in files.listed(folder):
-        name = (files.partial_of(path) or path).name
+        name = (atomic.partial_of(path) or path).name
         if name.isascii() and name.isdigit() and len(name) < 16 and int(name) < n_blocks:
             yield int(name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from ... import files
+from ... import atomic, files
 from ...blocks.block import Block, write_block
 from ...blocks.layout import BlockPlace
 from ...blocks.loaded_block import LoadedBlock
@@ -173,7 +173,7 @@ def write_metadata(run_folder: Path, manifest: Manifest, *, sync: bool = True) -
         path = run_folder / relative
         if content != _content(path):
             files.make_folders(path.parent)
-            files.put(path, content, sync=sync)
+            atomic.put(path, content, sync=sync)
 
 
 def _committed_rows(place: BlockPlace, committed: Block, n_rows: int) -> npt.NDArray[Any]:

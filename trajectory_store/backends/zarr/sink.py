@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from ... import files
+from ... import atomic, files
 from ...blocks.static_array import STATIC_FOLDER, described
 from ...errors import SpecError, UsageError
 from ...journal.segment import JOURNAL_FOLDER
@@ -46,7 +46,7 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
         _refuse_shared_folder(folder / STATIC_FOLDER / name)
         path = array.chunk_path(folder, name)
         files.make_folders(path.parent)
-        files.put(path, chunk)
+        atomic.put(path, chunk)
     files.make_folders(folder / JOURNAL_FOLDER)
     for name in manifest.spec.series:
         _refuse_shared_folder(folder / name)
@@ -54,7 +54,7 @@ def create(folder: Path, manifest: Manifest, static_arrays: Mapping[str, npt.NDA
     for relative, content in zarr_metadata(manifest).items():
         path = folder / relative
         files.make_folders(path.parent)
-        files.put(path, content)
+        atomic.put(path, content)
     manifest.store(folder)
 
 
@@ -105,7 +105,7 @@ class ZarrSink(DiskSink):
         kept = recover_journal(folder, self._manifest)
         self._journal = JournalWriter(folder / JOURNAL_FOLDER, sync_every_frame=self._durability == "power")
         self._journal.spare.remove()  # of a writer that died
-        files.remove_unfinished(run_files(folder, self._manifest))
+        atomic.remove_unfinished(run_files(folder, self._manifest))
         write_metadata(folder, self._manifest)
         self._sealer = Sealer(folder, self._manifest, self._journal.spare, self._executor, self._lock, sync=sync)
         next_step = self.spec.next_due(kept.recovery.kept_until)
