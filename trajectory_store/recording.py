@@ -94,7 +94,7 @@ def create(
     array([3., 3., 3.], dtype=float32)
     """
     where = place.to_write(path)
-    spec = RunSpec(dict(series), steps)
+    spec = RunSpec(series, steps)
     check_word("backend", backend, Backend)
     check_word("durability", durability, Durability)
     check_codec_name(codec)
@@ -149,6 +149,8 @@ def resume(
         The run ends before `from_step`.
     RunLockedError
         Another process writes it.
+    UsageError
+        An option is wrong.
     DamageError
         Steps that were synced are damaged.
 
@@ -162,6 +164,10 @@ def resume(
     """
     where = place.local(path)
     check_word("durability", durability, Durability)
+    if from_step is not None and (
+        isinstance(from_step, bool) or not isinstance(from_step, (int, np.integer)) or from_step < -1
+    ):
+        raise UsageError(f"from_step={from_step!r:.80}: expected an int, −1 for the beginning, or None")
     manifests.load(where)  # or a file `lock` would be made where there is no run
     with rank_hint():
         lock = WriterLock(where)

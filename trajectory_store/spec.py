@@ -41,6 +41,10 @@ class RunSpec:
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.series, Mapping):
+            raise SpecError(
+                f"series={self.series!r:.80}: expected a Series for each name, as {{'loss': ts.Series((), 'float32')}}"
+            )
         if not self.series:
             raise SpecError("a run needs at least one series")
         if len(self.series) > MAX_SERIES:

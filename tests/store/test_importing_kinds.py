@@ -445,6 +445,27 @@ def test_matlabs_own_things(tmp_path: Path) -> None:
     assert any("size(V) there is (5, 30)" in finding for finding in imported.findings)
 
 
+def test_packed_values_are_said_to_be(tmp_path: Path) -> None:
+    """netCDF stores ints for what is scaled and shifted; they are imported, and a finding says what they mean."""
+    with h5py.File(tmp_path / "file", "w") as file:
+        for name, attrs in (
+            ("both", {"scale_factor": 0.5, "add_offset": np.array([20.0])}),
+            ("one", {"add_offset": 3}),
+        ):
+            file[name] = np.arange(30, dtype=np.int16)
+            file[name].attrs.update(attrs)
+        file["plain"] = V
+        file["plain"].attrs["scale_factor"] = "none"
+
+    imported = ts.import_file(tmp_path / "file", tmp_path / "run")
+
+    packed = [finding for finding in imported.findings if "packed" in finding]
+    assert [finding.partition(";")[0] for finding in packed] == [
+        "both: packed, with scale_factor=0.5 and add_offset=20.0",
+        "one: packed, with add_offset=3.0",
+    ]
+
+
 def test_attributes_that_no_manifest_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finding, not the end of the import."""
     monkeypatch.setattr(plan, "LARGEST_ATTRS_BYTES", 1000)

@@ -21,6 +21,7 @@ import pytest
 
 import trajectory_store as ts
 from trajectory_store import files
+from trajectory_store.backends.writer_lock import WriterLock
 from trajectory_store.backends.zarr.sealing import MAX_WAITING_BLOCKS
 from trajectory_store.codec import kernels, temporal
 from trajectory_store.errors import UsageError
@@ -273,6 +274,26 @@ def test_an_interrupt_while_waiting_for_a_seal(tmp_path: Path) -> None:
     sink.close()
     with ts.open(path) as run:
         assert run["loss"][:].tolist() == list(range(n_steps))
+
+
+@_loses_files
+def test_a_close_that_was_interrupted_at_its_end_lets_go(tmp_path: Path, backend: str, monkeypatch: Any) -> None:
+    """The run is whole by then, so the sink takes no frame, and what it says to do works: resume the run."""
+    sink = sink_at(tmp_path / "run", backend, 6)
+    release = WriterLock.release
+
+    def interrupted(_lock: WriterLock) -> None:
+        monkeypatch.setattr(WriterLock, "release", release)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WriterLock, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sink.close()
+    with pytest.raises(UsageError, match="resume opens the run again"):
+        sink.append(6, x=row(6), loss=6.0)
+    with ts.resume(tmp_path / "run") as again:
+        go_on(again)
+    assert_whole(tmp_path / "run")
 
 
 @_loses_files

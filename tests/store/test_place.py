@@ -127,6 +127,22 @@ def test_the_current_folder_can_be_the_run(backend: str, path: str, here: Path) 
         assert run["x"][...].tolist() == [1.0]
 
 
+def test_the_current_folder_is_still_there_when_it_was_replaced(backend: str, here: Path) -> None:
+    """A run that is overwritten is another folder, and the process is in that one, so relative paths lead there."""
+    for value in (1.0, 2.0):
+        with ts.create(".", SCALAR, steps=3, backend=backend, overwrite=True) as sink:
+            sink.append(0, x=value)
+        assert Path.cwd() == here
+    with pytest.raises(RuntimeError, match="mine"), ts.create(".", SCALAR, steps=3, backend=backend, overwrite=True):
+        raise RuntimeError("mine")
+    with ts.resume(".") as sink:
+        sink.append(0, x=3.0)
+    with ts.open(".") as run:
+        assert run["x"][:].tolist() == [3.0]
+    ts.export_safetensors(".", "../out.safetensors")
+    assert here.with_name("out.safetensors").exists()
+
+
 def test_parents_are_found_through_links(here: Path, tmp_path: Path) -> None:
     """`link/..` is the parent of where the link leads, as the kernel has it."""
     (tmp_path / "deep" / "folder").mkdir(parents=True)

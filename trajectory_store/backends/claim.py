@@ -31,6 +31,7 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     with rank_hint(), files.storage_errors("create", path), contextlib.ExitStack() as stack:
         check_free(path, overwrite=overwrite)
+        stack.enter_context(_followed(path))
         if not path.exists():
             yield stack.enter_context(build_folder(path, overwrite=overwrite, may_remove=_is_left))
             return
@@ -102,6 +103,17 @@ def _locked(path: Path) -> Iterator[None]:
     finally:
         if lock is not None:
             lock.release()
+
+
+@contextlib.contextmanager
+def _followed(path: Path) -> Iterator[None]:
+    """Keep `path` the current folder if it is: with a folder that is replaced, every relative path would go."""
+    is_current = False
+    with contextlib.suppress(OSError):  # nothing is at `path`, or the current folder is gone
+        is_current = path.samefile(os.curdir)
+    yield
+    if is_current:
+        os.chdir(path)
 
 
 def _is_left(folder: Path) -> bool:

@@ -104,6 +104,7 @@ class DiskSink(NotCopied, SinkContext):
 
     def _check_open(self) -> None:
         if self._is_closed:
+            self._release()  # what the close left, if it was interrupted: resume must find the run free
             raise UsageError(f"{self._folder}: this sink is closed; ts.resume opens the run again")
         self._lock.require_process(self._folder)
 

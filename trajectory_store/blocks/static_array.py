@@ -102,8 +102,11 @@ class StaticArray:
 
 def checked_static(static: Mapping[str, Any] | None, taken: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """The static arrays as numpy arrays of storable dtypes. Raises SpecError on others, or if `taken` has a name."""
+    static = {} if static is None else static
+    if not isinstance(static, Mapping):
+        raise SpecError(f"static={static!r:.80}: expected an array for each name, as {{'ids': [3, 5]}}")
     arrays = {}
-    for name, value in (static or {}).items():
+    for name, value in static.items():
         check_name(name)
         if name in taken:
             raise SpecError(f"{name!r} names both a series and a static array")

@@ -27,6 +27,7 @@ _CACHE_SLOTS = 100_003
 _MAX_ATTR_ENTRIES = 1000
 _MATLABS_OWN = (b"#refs#", b"#subsystem#")
 _DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable"
+_PACKING = ("scale_factor", "add_offset")
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
 
 
@@ -44,6 +45,7 @@ class ForeignHdf5:
         self.arrays: dict[str, ForeignArray] = {}
         self.left_out: list[str] = []
         self.remarks: list[str] = []
+        self._is_matlabs = False
         self._datasets: dict[str, Any] = {}
         try:
             files.open_plain(path).close()
@@ -103,7 +105,13 @@ class ForeignHdf5:
         chunk_rows = dataset.chunks[0] if dataset.chunks else 1
         self.arrays[path] = ForeignArray(dataset.dtype.newbyteorder("="), shape, chunk_rows)
         self._datasets[path] = dataset
-        if len(shape) > 1 and not self.remarks and "MATLAB_class" in dataset.attrs:
+        if packed := [f"{name}={value}" for name in _PACKING if (value := _number_attr(dataset, name)) is not None]:
+            self.remarks.append(
+                f"{path}: packed, with {' and '.join(packed)}; the numbers are imported as they are stored, and what"
+                " they mean is stored × scale_factor + add_offset"
+            )
+        if len(shape) > 1 and not self._is_matlabs and "MATLAB_class" in dataset.attrs:
+            self._is_matlabs = True
             self.remarks.append(f"MATLAB wrote its axes in reverse: what was size({path}) there is {shape[::-1]}")
 
     def _read_attrs(self) -> dict[str, Any]:
@@ -239,6 +247,14 @@ def _text_attr(dataset: Any, name: str) -> str:
     except _BROKEN:
         return ""
     return value if isinstance(value, str) else ""
+
+
+def _number_attr(dataset: Any, name: str) -> float | None:
+    try:
+        value = np.asarray(dataset.attrs[name])
+    except _BROKEN:
+        return None
+    return float(value.reshape(())) if value.size == 1 and value.dtype.kind in "iuf" else None
 
 
 def _plain(value: Any) -> Any:

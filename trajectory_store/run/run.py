@@ -110,12 +110,12 @@ class Run(Mapping[str, LazySeries]):
         return self._source.attrs
 
     def __getitem__(self, name: str) -> LazySeries:
-        if name not in self.series:
+        if name not in self:
             raise SeriesNotFoundError(f"{self.path}: no series {name!r}; it has {', '.join(sorted(self.series))}")
         return LazySeries(self._source, name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.series
+        return isinstance(name, str) and name in self.series
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.series)

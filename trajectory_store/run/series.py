@@ -1,5 +1,6 @@
 """One series of a run as an array that is read where it is indexed."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,9 +164,13 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
 
         Raises
         ------
+        SelectionError
+            The step is no int.
         StepNotRecordedError
             The series has no row of that step.
         """
+        if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
+            raise SelectionError(f"a step is an int, found {step!r:.80}")
         if not self.spec.is_due(step) or not 0 <= step < self._source.recorded_until:
             raise StepNotRecordedError(f"{self._source.path}: series {self.name!r} has no step {step}")
         row: npt.NDArray[Any] = np.asarray(self[self.spec.rows_before(step)])
@@ -189,8 +194,17 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
             The steps of some rows.
         rows : ndarray
             Those rows.
+
+        Raises
+        ------
+        SelectionError
+            A number of rows is no int.
         """
-        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        try:
+            start, stop, _ = slice(start, stop).indices(self.shape[0])
+            max_rows = None if max_rows is None else operator.index(max_rows)
+        except TypeError as error:
+            raise SelectionError("blocks: start, stop and max_rows are ints, or None for all") from error
         size = self.block_rows if max_rows is None else max(1, min(max_rows, self.block_rows))
         while start < stop:
             edge = min(stop, (start // size + 1) * size)
