@@ -36,6 +36,8 @@ def test_an_array_is_recorded_as_it_is_or_refused(dtype: str, data: st.DataObjec
         return  # its bits
 
     for given_value, shape in ((value, (2,)), (value[0], ())):
+        if isinstance(given_value, float):
+            continue  # np.float64 is a Python float, and rounded as one
         try:
             found = recorded(given_value, dtype, shape)
         except LossyCastError:
