@@ -11,7 +11,7 @@ def walk(n_steps=23, n_tokens=150, dim=64, seed=1):
     bits = np.empty((n_steps, n_tokens, dim), dtype=np.uint16)
     weights = rng.normal(0, 0.02, (n_tokens, dim))
     for step in range(n_steps):
-        bits[step] = np.asarray(weights, dtype=ts.spec.BFLOAT16).view(np.uint16)
+        bits[step] = np.asarray(weights, dtype=ts.bf16.BFLOAT16).view(np.uint16)
         moves = rng.random(n_tokens) < np.exp(-step / 6)
         if step % 5 == 4:
             moves[:] = False

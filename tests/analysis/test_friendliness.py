@@ -61,7 +61,7 @@ def test_numpy_pandas_and_dask_take_a_series(run):
     loss = list(range(23))
 
     assert np.mean(run["loss"]) == np.mean(loss)
-    assert np.asarray(run["W"]).dtype == ts.spec.BFLOAT16
+    assert np.asarray(run["W"]).dtype == ts.bf16.BFLOAT16
     assert np.array_equal(run["loss"], loss)
     assert pandas.Series(run["loss"]).tolist() == loss
     assert pandas.DataFrame({"loss": run["loss"]}, index=run["loss"].steps)["loss"].tolist() == loss

@@ -49,7 +49,7 @@ def test_a_run_its_series_a_sink_and_an_array_are_all_taken(tmp_path):
         sink.append(step, W=row)
     expected = all_results(run)
 
-    for recorded in (run["W"], run["W"].bits, sink, bits, bits.view(ts.spec.BFLOAT16)):
+    for recorded in (run["W"], run["W"].bits, sink, bits, bits.view(ts.bf16.BFLOAT16)):
         check_equal(all_results(recorded), expected)
 
 
@@ -66,7 +66,7 @@ def test_a_safetensors_file_of_bits_is_taken(tmp_path):
 def test_another_series_by_name(tmp_path):
     """`series` chooses which one is scanned."""
     bits = recordings.walk()
-    other = np.ascontiguousarray(bits[::-1]).view(ts.spec.BFLOAT16)
+    other = np.ascontiguousarray(bits[::-1]).view(ts.bf16.BFLOAT16)
     run = recordings.record(tmp_path / "run", bits, others={"m": other})
 
     check_equal(all_results(run, series="m"), all_results(bits[::-1].copy()))

@@ -26,7 +26,7 @@ def h_mean(request, tmp_path):
     series = {"h_mean": ts.Series((5,), request.param)}
     with ts.create(tmp_path / "run", series, steps=12) as sink:
         for step, row in enumerate(values):
-            sink.append(step, h_mean=row.astype(ts.spec.BFLOAT16) if request.param == "bfloat16" else row)
+            sink.append(step, h_mean=row.astype(ts.bf16.BFLOAT16) if request.param == "bfloat16" else row)
     with ts.open(tmp_path / "run") as run:
         yield run
 

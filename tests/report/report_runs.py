@@ -18,7 +18,7 @@ def walking_bits(n_steps, n_tokens, dim=8, seed=5):
     for step in range(n_steps):
         moves = (step <= last) & (step > 0)
         weights = weights + moves[:, None] * rng.normal(0, 0.01, (n_tokens, dim))
-        bits[step] = np.asarray(weights, dtype=ts.spec.BFLOAT16).view(np.uint16)
+        bits[step] = np.asarray(weights, dtype=ts.bf16.BFLOAT16).view(np.uint16)
     return bits
 
 
