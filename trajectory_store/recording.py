@@ -12,8 +12,9 @@ import numpy as np
 from . import place
 from .backends import manifest as manifests
 from .backends.claim import claim, rank_hint
+from .backends.declaration import Declaration, checked_attrs
 from .backends.growth import check_growth
-from .backends.manifest import Manifest, checked_attrs
+from .backends.manifest import Manifest
 from .backends.sink import SinkContext, StepCursor, StoredSink
 from .backends.table import BACKENDS
 from .backends.writer_lock import WriterLock
@@ -104,8 +105,9 @@ def create(
         raise UsageError(f"block_steps={block_steps!r}: expected an int from 1 to 65536")
     arrays = checked_static(static, spec.series)
     check_new_names([*spec.series, *arrays])
-    manifest = Manifest(spec, backend, int(block_steps), codec, checked_attrs(attrs))
-    manifests.check_declaration(manifest)
+    declaration = Declaration(spec, backend, int(block_steps), codec, checked_attrs(attrs))
+    declaration.check()
+    manifest = Manifest(declaration)
     declared = {name: StaticArray(array.shape, dtype_name(array.dtype), 0) for name, array in arrays.items()}
     check_growth(where, replace(manifest, static=declared, blocks=dict.fromkeys(spec.series, ())))
     lock: WriterLock | None = None
@@ -113,7 +115,7 @@ def create(
         with claim(where, overwrite=overwrite) as folder:
             BACKENDS[backend].create(folder, manifest, arrays)
             lock = WriterLock(folder)  # before it is in its place, where others may take it
-        return _open_sink(where, lock, durability)
+        return BACKENDS[backend].open_sink(where, lock, durability=durability)
     except BaseException:
         if lock is not None:
             lock.release()

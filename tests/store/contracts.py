@@ -69,16 +69,8 @@ class InCallersThread(Executor):
 def create(path: Path, backend: str, **options: Any) -> ts.Sink:
     """Begin the small recording; its seals run in this thread."""
     durability = options.get("durability", "process")
-    sink = ts.create(
-        path,
-        SERIES,
-        steps=STEPS,
-        backend=backend,
-        static=STATIC,
-        attrs=ATTRS,
-        block_steps=BLOCK_STEPS,
-        **options,
-    )
+    options = {"static": STATIC, "attrs": ATTRS, **options}
+    sink = ts.create(path, SERIES, steps=STEPS, backend=backend, block_steps=BLOCK_STEPS, **options)
     sink.close()
     return resume(path, backend, durability)
 

@@ -3,14 +3,18 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from contracts import ATTRS, SERIES, record
+from contracts import ATTRS, SERIES, STATIC, record
 
 import trajectory_store as ts
 from trajectory_store.backends import manifest
+from trajectory_store.backends.zarr.metadata import metadata_paths, zarr_metadata
 from trajectory_store.checksum import crc32c
 from trajectory_store.errors import DamageError, FormatVersionError, RunNotFoundError, SpecError, UsageError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -87,3 +91,58 @@ def test_the_identity_changes_with_every_commit(tmp_path: Path) -> None:
         seen.add(manifest.identity(path))
     assert len(seen) == 6
     assert manifest.identity(tmp_path) is None
+
+
+AWKWARD_ATTRS = {"": "é\0\n", "nested": {"a": [1, 2.5, None, {}, []]}, "shape": '"shape": [\n    0'}
+
+
+@pytest.mark.parametrize("attrs", [{}, AWKWARD_ATTRS], ids=["no attrs", "awkward attrs"])
+@pytest.mark.parametrize("static", [{}, STATIC], ids=["no static arrays", "static arrays"])
+def test_what_is_encoded_in_parts_is_what_json_writes_whole(
+    static: dict[str, Any], attrs: dict[str, Any], backend: str, tmp_path: Path
+) -> None:
+    """What is encoded once and what a seal adds make the bytes that one `json.dumps` makes, its keys in their order."""
+    path = record(tmp_path / "run", backend, static=static, attrs=attrs)
+    data = (path / "manifest.json").read_bytes()
+    whole = json.loads(data)
+    assert whole["manifest"]["attrs"] == attrs
+    assert list(whole["manifest"])[:7] == ["format", "version", "backend", "block_steps", "codec", "spec", "attrs"]
+    assert list(whole["manifest"])[7:] == ["static", "sealed_until", "blocks"]
+    assert json.dumps(whole, separators=(",", ":")).encode() + b"\n" == data
+    for file in path.rglob("zarr.json"):
+        assert json.dumps(json.loads(file.read_bytes()), indent=2).encode() + b"\n" == file.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["temporal", "portable", "memmap"])
+def test_the_bytes_of_a_golden_are_written_again(kind: str, tmp_path: Path) -> None:
+    """The manifest and every zarr.json are those that the first writer of this format wrote."""
+    golden = GOLDEN / kind
+    loaded = manifest.load(golden)
+    loaded.store(tmp_path)
+    assert (golden / "manifest.json").read_bytes() == (tmp_path / "manifest.json").read_bytes()
+    written = zarr_metadata(loaded) if loaded.has_blocks else {}
+    assert {str(path.relative_to(golden)) for path in golden.rglob("zarr.json")} == set(written)
+    assert {name: (golden / name).read_bytes() for name in written} == written
+    assert metadata_paths(loaded) == list(zarr_metadata(loaded))
+
+
+def test_a_seal_encodes_nothing_of_the_declaration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Attrs of 64 MiB, or a list of a million steps, cost a run once, not at each of its seals."""
+    declared = {"x": ts.Series((), "float32", steps=[0, *range(3, 2000)])}
+    with ts.create(tmp_path / "run", declared, block_steps=1, attrs={"text": "a" * 5000}) as sink:
+        sink.append(0, x=0.0)
+        sink.flush()
+        encoded_bytes = []
+        dumps = json.dumps
+
+        def counted(value: Any, **options: Any) -> str:
+            text = dumps(value, **options)
+            encoded_bytes.append(len(text))
+            return text
+
+        monkeypatch.setattr(json, "dumps", counted)
+        for step in range(3, 6):
+            sink.append(step, x=0.0)
+        sink.flush()
+        monkeypatch.undo()
+    assert 0 < sum(encoded_bytes) < 1000

@@ -6,7 +6,6 @@ What the manifest does not name does not exist, except the journal's tail. docs/
 import json
 import os
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,17 +20,15 @@ from ..folders import moved_aside
 from ..series_spec import MAX_STEPS
 from ..spec import RunSpec, check_name
 from ..words import Backend, Codec
+from .declaration import FORMAT_VERSION, Declaration
 from .writer_lock import WriterLock
 
 FILE_NAME = "manifest.json"
-FORMAT_VERSION = 1
 MAX_DECLARED_BYTES = 1 << 26
 """What the file may take before the first step, with attrs and all that is declared."""
 MAX_BYTES = 1 << 27
 """What the file may take with every block: what was declared leaves room for more than a million."""
 _MAX_BLOCK_STEPS = 1 << 20
-_MAX_TILE_BYTES = 1 << 30
-_MAX_ATTRS_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -42,27 +39,44 @@ class Manifest:
     blocks in order.
     """
 
-    spec: RunSpec
-    backend: Backend
-    block_steps: int
-    codec: Codec
-    attrs: dict[str, Any] = field(default_factory=dict)
+    declaration: Declaration
     static: dict[str, StaticArray] = field(default_factory=dict)
     sealed_until: int = 0
     blocks: dict[str, tuple[Block, ...]] = field(default_factory=dict)
 
     @property
+    def spec(self) -> RunSpec:
+        """What is recorded."""
+        return self.declaration.spec
+
+    @property
+    def backend(self) -> Backend:
+        """How rows are kept."""
+        return self.declaration.backend
+
+    @property
+    def block_steps(self) -> int:
+        """Steps that are compressed together."""
+        return self.declaration.block_steps
+
+    @property
+    def codec(self) -> Codec:
+        """How blocks are compressed."""
+        return self.declaration.codec
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What the author says about the run."""
+        return self.declaration.attrs
+
+    @property
     def has_blocks(self) -> bool:
         """Whether frames are sealed into blocks; if not, rows stay where they are written."""
-        return self.backend == "zarr"
+        return self.declaration.has_blocks
 
     def layout(self, name: str) -> Layout:
         """How one series lies in its blocks."""
-        return self._layouts[name]
-
-    @cached_property
-    def _layouts(self) -> dict[str, Layout]:
-        return {name: Layout(name, s, self.block_steps, self.codec) for name, s in self.spec.series.items()}
+        return self.declaration.layouts[name]
 
     def sealed_rows(self, name: str) -> int:
         """How many rows of a series are sealed."""
@@ -75,34 +89,26 @@ class Manifest:
     def store(self, run_folder: Path, *, sync: bool = True) -> None:
         """Commit: replace the manifest of the run in one step; with `sync` it is synced."""
         body = self._body()
-        if len(body) > MAX_BYTES - _FRAME_BYTES:
+        if (n_bytes := _file_bytes(body)) > MAX_BYTES:
             raise UsageError(
-                f"{run_folder}: a manifest of {len(body):,} bytes is above the limit of {MAX_BYTES:,} bytes;"
+                f"{run_folder}: a manifest of {n_bytes:,} bytes is above the limit of {MAX_BYTES:,} bytes;"
                 " this run cannot be sealed further: go on in a new one with fewer attrs or a larger block_steps"
             )
-        atomic.put(run_folder / FILE_NAME, _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX, sync=sync)
+        atomic.put(run_folder / FILE_NAME, _framed(*body), sync=sync)
 
     @property
     def file_bytes(self) -> int:
         """Bytes of the file that would commit this."""
-        return len(self._body()) + _FRAME_BYTES
+        return _file_bytes(self._body())
 
-    def _body(self) -> bytes:
-        return json.dumps(self._to_json(), separators=(",", ":"), allow_nan=False).encode()
-
-    def _to_json(self) -> dict[str, Any]:
-        return {
-            "format": "trajectory-store",
-            "version": FORMAT_VERSION,
-            "backend": self.backend,
-            "block_steps": self.block_steps,
-            "codec": self.codec,
-            "spec": self.spec.to_json(),
-            "attrs": self.attrs,
+    def _body(self) -> tuple[bytes, ...]:
+        """The parts of the manifest's object."""
+        changing = {
             "static": {name: array.to_json() for name, array in self.static.items()},
             "sealed_until": self.sealed_until,
             "blocks": {n: [_listed(block) for block in blocks] for n, blocks in self.blocks.items()},
         }
+        return b"{", self.declaration.members, b",", json.dumps(changing, separators=(",", ":"))[1:].encode()
 
 
 # The file is one JSON object, and the checksum is that of the bytes between the fixed parts around them.
@@ -110,6 +116,18 @@ _PREFIX = b'{"crc32c":'
 _MIDDLE = b',"manifest":'
 _SUFFIX = b"}\n"
 _FRAME_BYTES = len(_PREFIX + b'"00000000"' + _MIDDLE + _SUFFIX)
+
+
+def _file_bytes(body: tuple[bytes, ...]) -> int:
+    return sum(map(len, body)) + _FRAME_BYTES
+
+
+def _framed(*body: bytes) -> bytes:
+    """The file's content around a body, which is given in parts: one that has large attrs is copied only once."""
+    crc = 0
+    for part in body:
+        crc = crc32c(part, crc)
+    return b"".join((_PREFIX, b'"%08x"' % crc, _MIDDLE, *body, _SUFFIX))
 
 
 def identity(run_folder: Path) -> tuple[int, ...] | None:
@@ -150,8 +168,7 @@ def load(run_folder: Path) -> Manifest:
         raise RunNotFoundError(f"{run_folder}: {gone}") from error
     body_start = len(_PREFIX) + len(b'"00000000"') + len(_MIDDLE)
     body = data[body_start : -len(_SUFFIX)]
-    expected = _PREFIX + b'"%08x"' % crc32c(body) + _MIDDLE + body + _SUFFIX
-    if data != expected:
+    if data != _framed(body):
         raise DamageError(f"{path}: fails its checksum; restore it from a copy")
     try:
         return _from_json(json.loads(body))
@@ -186,36 +203,19 @@ def _from_json(value: dict[str, Any]) -> Manifest:
     for name, array in value["static"].items():
         check_name(name)
         static[name] = StaticArray.from_json(array)
+    block_steps = _bounded(value["block_steps"], 1, _MAX_BLOCK_STEPS)
     manifest = Manifest(
-        spec,
-        value["backend"],
-        _bounded(value["block_steps"], 1, _MAX_BLOCK_STEPS),
-        value["codec"],
-        _object(value["attrs"]),
+        Declaration(spec, value["backend"], block_steps, value["codec"], _object(value["attrs"])),
         static,
         _bounded(value["sealed_until"], 0, MAX_STEPS + 1),
         {name: tuple(_block(block) for block in blocks) for name, blocks in value["blocks"].items()},
     )
-    check_declaration(manifest)
+    manifest.declaration.check()
     for name in spec.series if manifest.has_blocks else ():
         n_blocks = -(-manifest.sealed_rows(name) // manifest.layout(name).block_rows)
         if len(manifest.blocks.get(name, ())) != n_blocks:
             raise SpecError(f"series {name!r} has {len(manifest.blocks.get(name, ()))} blocks, expected {n_blocks}")
     return manifest
-
-
-def check_declaration(manifest: Manifest) -> None:
-    """Raise SpecError unless its backend can keep what is declared, and any reader can hold one chunk of it."""
-    if not manifest.has_blocks:
-        if manifest.spec.steps is None:
-            raise SpecError("backend 'memmap' reserves the whole run's space, so it needs steps=; 'zarr' does without")
-        return
-    for layout in map(manifest.layout, manifest.spec.series):
-        if layout.decoded_tile_bytes > _MAX_TILE_BYTES:
-            raise SpecError(
-                f"series {layout.name!r}: {layout.block_rows:,} rows make chunks of {layout.decoded_tile_bytes:,}"
-                f" bytes, above the limit of {_MAX_TILE_BYTES:,}; take a smaller block_steps, or split its first axis"
-            )
 
 
 def _block(value: Any) -> Block:
@@ -237,24 +237,3 @@ def _bounded(value: Any, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{value!r} is not a number from {least} to {most}")
     return value
-
-
-def _depth_is_above(most: int, value: Any) -> bool:
-    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(most == 0 or _depth_is_above(most - 1, one) for one in below)
-
-
-def checked_attrs(attrs: Any) -> dict[str, Any]:
-    """`attrs` as the manifest will give them back; UsageError unless they are a JSON object, and not too deep a one.
-
-    JSON is read and written by recursion. How deep it can go depends on who calls: what fits here might not where the
-    run is opened.
-    """
-    try:
-        copy = json.loads(json.dumps(dict(attrs or {}), allow_nan=False))
-        if _depth_is_above(_MAX_ATTRS_DEPTH, copy):
-            raise ValueError(f"they are nested more than {_MAX_ATTRS_DEPTH} deep")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"attrs must be a dictionary that JSON can hold: {error}") from error
-    assert isinstance(copy, dict)
-    return copy

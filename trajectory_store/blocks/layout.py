@@ -16,7 +16,7 @@ from typing import Any
 from ..codec.tile_codecs import TileCodec, codec_for
 from ..errors import DamageError
 from ..series_spec import Series
-from .zarr_json import zarr_array
+from .zarr_json import document, zarr_array
 
 BLOCK_BYTES = 128 << 20
 """What a block of more than `LEAST_BLOCK_STEPS` may take uncompressed: it bounds the memory of every reader."""
@@ -122,8 +122,18 @@ class Layout:
         first = block * self.block_rows
         return self.series.step_range(first, first + (n_rows or self.block_rows))
 
-    def zarr_metadata(self, n_rows: int) -> dict[str, Any]:
+    def zarr_json(self, n_rows: int) -> bytes:
         """The array's zarr.json once `n_rows` rows are sealed."""
+        before, behind = self._around_rows
+        return b"%b%d%b" % (before, n_rows, behind)
+
+    @cached_property
+    def _around_rows(self) -> tuple[bytes, bytes]:
+        """Its zarr.json before and behind the number of rows: the rest stays, and may have a long list of steps."""
+        before, mark, behind = document(self._zarr_metadata(0)).partition(b'"shape": [\n    0')
+        return before + mark[:-1], behind
+
+    def _zarr_metadata(self, n_rows: int) -> dict[str, Any]:
         series, dtype = self.series, self.series.storage_dtype
         attributes: dict[str, Any] = {"logical_dtype": series.dtype}
         if series.steps is not None:

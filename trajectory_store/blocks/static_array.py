@@ -19,7 +19,7 @@ from ..errors import DamageError, FrameError, SpecError
 from ..series_spec import MAX_AXES
 from ..spec import check_name
 from ..values import as_numpy
-from .zarr_json import zarr_array
+from .zarr_json import document, zarr_array
 
 STATIC_FOLDER = "static"
 _ZSTD_LEVEL = 3
@@ -61,7 +61,7 @@ class StaticArray:
         """The file of the array's one chunk, under Zarr's default chunk key."""
         return run_folder.joinpath(STATIC_FOLDER, name, "c", *["0"] * len(self.shape))
 
-    def zarr_metadata(self, name: str) -> dict[str, Any]:
+    def zarr_json(self, name: str) -> bytes:
         """The array's zarr.json."""
         dtype = storage_dtype(self.dtype)
         codecs: list[dict[str, Any]] = [
@@ -70,7 +70,7 @@ class StaticArray:
             {"name": "crc32c"},
         ]
         dims = tuple(f"{name}_dim_{axis}" for axis in range(len(self.shape)))
-        return zarr_array(self.shape, dtype, self.shape, codecs, dims, {"logical_dtype": self.dtype})
+        return document(zarr_array(self.shape, dtype, self.shape, codecs, dims, {"logical_dtype": self.dtype}))
 
     def encode(self, patterns: npt.NDArray[Any]) -> bytes:
         """The array's one chunk."""

@@ -1,7 +1,6 @@
 """Every zarr.json of a run. All of it follows from the manifest."""
 
 import json
-from typing import Any
 
 from ...blocks.static_array import STATIC_FOLDER
 from ...blocks.zarr_json import zarr_group
@@ -27,22 +26,28 @@ def sealed_until_of(content: bytes, relative: str, manifest: Manifest) -> int:
         return 0
 
 
+def metadata_paths(manifest: Manifest) -> list[str]:
+    """Where each zarr.json lies in the run's folder; the root's last."""
+    static = [STATIC_FOLDER, *(f"{STATIC_FOLDER}/{name}" for name in manifest.static)] if manifest.static else []
+    return [*(f"{node}/{_ZARR_JSON}" for node in [*static, *manifest.spec.series]), _ZARR_JSON]
+
+
 def zarr_metadata(manifest: Manifest) -> dict[str, bytes]:
     """Path → content, the root's last.
 
     The root repeats the others as consolidated metadata, so that a Zarr reader sees every array grow in one step and
     need not list the folder, where our own files are.
     """
-    nodes: dict[str, dict[str, Any]] = {}
+    nodes: dict[str, bytes] = {}
     if manifest.static:
-        nodes[STATIC_FOLDER] = zarr_group({}, {})
+        nodes[STATIC_FOLDER] = zarr_group(b"{}", {})
     for name, array in manifest.static.items():
-        nodes[f"{STATIC_FOLDER}/{name}"] = array.zarr_metadata(name)
+        nodes[f"{STATIC_FOLDER}/{name}"] = array.zarr_json(name)
     for name in manifest.spec.series:
-        nodes[name] = manifest.layout(name).zarr_metadata(manifest.sealed_rows(name))
+        nodes[name] = manifest.layout(name).zarr_json(manifest.sealed_rows(name))
     contents = {f"{path}/{_ZARR_JSON}": content for path, content in nodes.items()}
     if manifest.static:
         below = {name: nodes[f"{STATIC_FOLDER}/{name}"] for name in manifest.static}
-        contents[f"{STATIC_FOLDER}/{_ZARR_JSON}"] = zarr_group({}, below)
-    contents[_ZARR_JSON] = zarr_group(manifest.attrs, nodes)
-    return {path: json.dumps(content, indent=2).encode() + b"\n" for path, content in contents.items()}
+        contents[f"{STATIC_FOLDER}/{_ZARR_JSON}"] = zarr_group(b"{}", below)
+    contents[_ZARR_JSON] = zarr_group(manifest.declaration.indented_attrs, nodes)
+    return contents

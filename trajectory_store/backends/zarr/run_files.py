@@ -9,12 +9,12 @@ from ...journal import spare
 from ...journal.segment import JOURNAL_FOLDER, segment_path, segment_steps
 from ..manifest import Manifest
 from ..run_files import common_files
-from .metadata import zarr_metadata
+from .metadata import metadata_paths
 
 
 def run_files(folder: Path, manifest: Manifest) -> set[Path]:
     """Every file that a run has, or has once a seal that was begun is done; of its blocks only those that are there."""
-    written = common_files(folder) | {folder / relative for relative in zarr_metadata(manifest)}
+    written = common_files(folder) | {folder / relative for relative in metadata_paths(manifest)}
     written |= {array.chunk_path(folder, name) for name, array in manifest.static.items()}
     journal = folder / JOURNAL_FOLDER
     written |= {segment_path(journal, step) for step in segment_steps(journal)} | {journal / spare.NAME}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_WAITING_BLOCKS = 2
 """Complete segments that may wait to be sealed. With more of them the sink waits, so the journal stays bounded."""
 
-_MAX_METADATA_BYTES = 1 << 28
+_PIECE_BYTES = 1 << 20
 
 
 class Sealer(NotCopied):
@@ -171,7 +171,7 @@ def write_metadata(run_folder: Path, manifest: Manifest, *, sync: bool = True) -
     """Write each zarr.json that differs from what follows from the manifest."""
     for relative, content in zarr_metadata(manifest).items():
         path = run_folder / relative
-        if content != _content(path):
+        if not _holds(path, content):
             files.make_folders(path.parent)
             atomic.put(path, content, sync=sync)
 
@@ -197,10 +197,13 @@ def _take(spans: list[npt.NDArray[Any]], n_rows: int) -> tuple[list[npt.NDArray[
     return head, []
 
 
-def _content(path: Path) -> bytes | None:
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file has this content, which is compared piece by piece: with large attrs it is large."""
     try:
         with files.open_plain(path) as file:
-            # Not more than it has: a read allocates what it is asked for.
-            return file.read(min(os.fstat(file.fileno()).st_size, _MAX_METADATA_BYTES))
+            if os.fstat(file.fileno()).st_size != len(content):
+                return False
+            pieces = range(0, len(content), _PIECE_BYTES)
+            return all(file.read(_PIECE_BYTES) == content[at : at + _PIECE_BYTES] for at in pieces)
     except OSError:
-        return None
+        return False
