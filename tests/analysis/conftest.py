@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import recordings
 
-from trajectory_store.analysis import scanning
+from trajectory_store.analysis import scanned_block
 from trajectory_store.run import pickling
 
 
@@ -28,7 +28,7 @@ def bits(request):
 @pytest.fixture(params=["zarr", "memmap", "array"])
 def recorded(request, bits, tmp_path, monkeypatch):
     """The same recording as a run of each backend in small blocks, and as an array in memory."""
-    monkeypatch.setattr(scanning, "_SLAB_ENTRIES", 3 * 64 * 64)  # three rows a slab
+    monkeypatch.setattr(scanned_block, "_SLAB_ENTRIES", 3 * 64 * 64)  # three rows a slab
     if request.param == "array":
         yield bits
         return

@@ -12,7 +12,8 @@ from ..errors import UsageError
 from ..options import takes
 from ..run import Run
 from .arrays import Recorded
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, scan_one
 from .slab import Slab, SlabPlace
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from ..options import takes
 from .arrays import Recorded
 from .cloud import cosine, lengths
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, scan_one
 from .slab import Slab, SlabPlace, sums_by
 
 Cosines = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]

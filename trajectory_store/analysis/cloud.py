@@ -12,7 +12,8 @@ from ..errors import SeriesNotFoundError, UsageError
 from ..options import takes
 from ..run import Run
 from .arrays import Recorded, as_series
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, scan, scan_one
 from .slab import Slab, SlabPlace
 
 Mask = npt.NDArray[np.bool_]

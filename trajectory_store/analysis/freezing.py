@@ -10,7 +10,8 @@ import numpy.typing as npt
 from ..options import takes
 from .arrays import Recorded
 from .row_sums import RowSums
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, scan, scan_one
 from .slab import Slab, SlabPlace
 
 

@@ -11,7 +11,8 @@ from .. import bf16
 from ..errors import UsageError
 from ..options import takes
 from .arrays import Recorded, as_series
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, check_series, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, check_series, scan_one
 from .slab import Slab, SlabPlace
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from ..options import takes
 from .arrays import Recorded
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, scan_one
 from .slab import Norms, Slab, SlabPlace
 
 

@@ -11,7 +11,8 @@ from .. import bf16
 from ..options import takes
 from .adam import hyperparameters
 from .arrays import Recorded
-from .scanning import Extent, Needs, ScannedBlock, ScanOptions, scan_one
+from .scanned_block import ScannedBlock
+from .scanning import Extent, Needs, ScanOptions, scan_one
 from .slab import Slab, SlabPlace
 
 Ratios = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]

@@ -6,7 +6,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .scanning import Extent, ScannedBlock
+from .scanned_block import ScannedBlock
+from .scanning import Extent
 from .slab import SlabPlace
 
 R = TypeVar("R")

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..analysis.phases import Regimes
-from ..analysis.scanning import Extent, Needs, ScannedBlock
+from ..analysis.scanned_block import ScannedBlock
+from ..analysis.scanning import Extent, Needs
 from ..analysis.slab import Slab, SlabPlace, sums_by
 from .bins import StepBins
 
