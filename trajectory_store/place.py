@@ -20,8 +20,8 @@ _ELSEWHERE = re.compile(r"([A-Za-z0-9][\w.+@-]*(?:::[\w.+-]+)*):/+(.*)", re.DOTA
 def named(path: Any) -> Path:
     """The local path that a user names, "~" replaced by the home folder; relative if it was given so.
 
-    Raises UsageError on what names no place on this machine: a URL, an empty path, a null byte, a value of another
-    type.
+    Raises UsageError on what names no place on this machine: a URL, an empty path, a null byte, a character that file
+    names cannot have, a value of another type.
     """
     try:
         text = os.fsdecode(os.fspath(path))
@@ -31,6 +31,12 @@ def named(path: Any) -> Path:
         raise UsageError('an empty path names nothing; the current folder is "."')
     if "\0" in text:
         raise UsageError(f"{text!r:.80} cannot be a path: it has a null byte")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{text!r:.80} cannot be a path: {error.encoding} has no bytes for its character {error.start}"
+        ) from error
     if elsewhere := _ELSEWHERE.fullmatch(text):
         raise UsageError(f"{text}: {_remedy(*elsewhere.groups())}")
     if text.startswith("~"):

@@ -22,7 +22,8 @@ ELSEWHERE = [
     *("file:///tmp/run", "simplecache::s3://bucket/run", "S3://bucket/run", "server:/scratch/run", "user@host:/run"),
     *(Path("s3://bucket/run"), Path("https://host/run")),
 ]
-NO_PATHS = [*ELSEWHERE, "", "a\0b", "~nobody-of-this-name/run", None, 3, 1.5, object(), ["run"]]
+NO_NAMES = ["", "a\0b", b"a\0b", Path("a\0b/run"), "a\ud800b", Path("\ud800/run")]
+NO_PATHS = [*ELSEWHERE, *NO_NAMES, "~nobody-of-this-name/run", None, 3, 1.5, object(), ["run"]]
 
 
 @pytest.fixture
@@ -47,6 +48,8 @@ TAKES_A_PATH: dict[str, Callable[[Any], Any]] = {
     "import_safetensors": lambda path: ts.import_safetensors(path, "run"),
     "import_hdf5": lambda path: ts.import_hdf5(path, "run"),
     "import_numpy": lambda path: ts.import_numpy(path, "run"),
+    "import_torch": lambda path: ts.import_torch(path, "run"),
+    "report page": lambda path: report.write_page(None, path),
     "report figures": lambda path: report.write_figures(None, path),
     "place": place.to_write,
 }
@@ -54,7 +57,7 @@ TAKES_A_PATH: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("call", TAKES_A_PATH.values(), ids=TAKES_A_PATH)
 def test_what_is_no_path_of_this_machine_is_refused(call: Callable[[Any], Any], here: Path) -> None:
-    """URLs, other hosts, nothing, a null byte, another type: one sentence, and no folder of that name."""
+    """URLs, other hosts, nothing, a null byte, half a character, another type: one sentence, and no folder."""
     for path in NO_PATHS:
         with pytest.raises(UsageError):
             call(path)

@@ -63,9 +63,9 @@ def write_page(found: Findings, path: Path) -> int:
     StorageError
         The disk refuses; the file is the old one, or none.
     """
+    target = to_write(path)
     # A string from elsewhere may hold half of a surrogate pair, which UTF-8 cannot.
     text = page(found).encode("utf-8", errors="replace")
-    target = to_write(path)
     make_folders(target.parent, sync=False)
     put(target, text, sync=False)
     return len(text)
