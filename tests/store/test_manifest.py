@@ -66,6 +66,16 @@ def test_a_newer_version_is_not_damage(tmp_path: Path) -> None:
         ts.open(path)
 
 
+def test_a_name_is_a_series_or_a_static_array(backend: str, tmp_path: Path) -> None:
+    """Also in a manifest that somebody else wrote, whose checksum is right."""
+    path = record(tmp_path / "run", backend)
+    data = (path / "manifest.json").read_bytes()
+    body = data[data.index(b'"manifest":') + len(b'"manifest":') : -2].replace(b'"mask"', b'"loss"')
+    (path / "manifest.json").write_bytes(b'{"crc32c":"%08x","manifest":' % crc32c(body) + body + b"}\n")
+    with pytest.raises(DamageError, match="'loss' names both"):
+        ts.open(path)
+
+
 def test_there_is_no_run_without_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path, tmp_path / "missing", tmp_path / "file" / "below"):

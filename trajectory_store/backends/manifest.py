@@ -202,6 +202,8 @@ def _from_json(value: dict[str, Any]) -> Manifest:
     static = {}
     for name, array in value["static"].items():
         check_name(name)
+        if name in spec.series:
+            raise SpecError(f"{name!r} names both a series and a static array")
         static[name] = StaticArray.from_json(array)
     block_steps = _bounded(value["block_steps"], 1, _MAX_BLOCK_STEPS)
     manifest = Manifest(
