@@ -277,6 +277,21 @@ def test_an_interrupt_while_waiting_for_a_seal(tmp_path: Path) -> None:
 
 
 @_loses_files
+def test_whoever_is_interrupted_in_taking_the_lock_does_not_keep_it(tmp_path: Path) -> None:
+    """At any of its lines."""
+    n = 0
+    while True:
+        interrupter = Interrupter(n, opcodes=False)
+        with interrupter.armed():
+            WriterLock(tmp_path).release()
+        WriterLock(tmp_path).release()
+        if not interrupter.has_fired:
+            break
+        n += 1
+    assert n > 20
+
+
+@_loses_files
 def test_a_close_that_was_interrupted_at_its_end_lets_go(tmp_path: Path, backend: str, monkeypatch: Any) -> None:
     """The run is whole by then, so the sink takes no frame, and what it says to do works: resume the run."""
     sink = sink_at(tmp_path / "run", backend, 6)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import gc
+import io
 import os
 import sys
 import time
@@ -30,10 +31,12 @@ class WriterLock(NotCopied):
         self._made_at = _users_line()
         self._sink: weakref.ref[object] | None = None
         path = folder / FILE_NAME
+        # An interrupt, at whatever line, must not leave it locked: so the finalizer is there before there is a file.
+        self._held: list[io.FileIO] = []
+        weakref.finalize(self, _close, self._held).atexit = False  # the kernel does it, after every thread has ended
         with storage_errors("lock", path):
-            descriptor = _locked(path)
-        self._finalizer = weakref.finalize(self, os.close, descriptor)
-        self._finalizer.atexit = False  # the kernel does it, after every thread of ours has ended
+            self._held.append(_locked(path))
+        descriptor = self._held[0].fileno()
         with contextlib.suppress(OSError):  # on a full disk the holder goes without a name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
@@ -65,7 +68,7 @@ class WriterLock(NotCopied):
 
     def release(self) -> None:
         """Let another writer in; harmless if called twice."""
-        self._finalizer()
+        _close(self._held)
 
     @property
     def made_at(self) -> str:
@@ -75,6 +78,11 @@ class WriterLock(NotCopied):
 
 _locks: "weakref.WeakValueDictionary[tuple[int, int], WriterLock]" = weakref.WeakValueDictionary()
 """The locks of this process, by their files."""
+
+
+def _close(held: list[io.FileIO]) -> None:
+    for file in held:
+        file.close()
 
 
 def _release_inherited() -> None:
@@ -87,19 +95,19 @@ def _release_inherited() -> None:
 after_fork(_release_inherited)
 
 
-def _locked(path: Path) -> int:
-    """The descriptor of the lock's file, locked, once it is known that the name still leads to it.
+def _locked(path: Path) -> io.FileIO:
+    """The lock's file, locked, once it is known that the name still leads to it.
 
     A run that is replaced takes its lock's file along: who waited for that one would hold the lock of a run that is
     gone.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666), "r+")
         try:
             try:
-                _lock_exclusively(descriptor)
+                _lock_exclusively(file.fileno())
             except BlockingIOError as error:
-                raise RunLockedError(f"{path.parent}: {_who(descriptor)}") from error
+                raise RunLockedError(f"{path.parent}: {_who(file.fileno())}") from error
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -107,12 +115,12 @@ def _locked(path: Path) -> int:
                     f"{path.parent}: this file system has no locks (flock: {error.strerror}), so nothing would keep two"
                     " writers apart; record on another one, a local disk for example, and copy the run here"
                 ) from error
-            if _leads_to(path, descriptor):
-                return descriptor
+            if _leads_to(path, file.fileno()):
+                return file
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
-        os.close(descriptor)
+        file.close()
 
 
 def _lock_exclusively(descriptor: int) -> None:
