@@ -25,7 +25,7 @@ from trajectory_store.spec import RunSpec
 pytestmark = pytest.mark.usefixtures("no_sync")
 
 MOST_SECONDS = 10.0
-"""What one use may take, on a busy machine."""
+"""What one use may take of a processor."""
 MOST_BYTES = 2 << 30
 """What one use may reserve beyond what the process has."""
 SPARSE = {"start": 0, "stop": 10**14, "step": 1}
@@ -49,14 +49,14 @@ def bounded() -> Iterator[Callable[[str, Callable[[], Any]], None]]:
 
     def use(what: str, reader: Callable[[], Any]) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, hard))
-        started = time.monotonic()
+        started = time.process_time()
         try:
             reader()
         except (TrajectoryError, MemoryError):
             pass
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        assert time.monotonic() - started < MOST_SECONDS, what
+        assert time.process_time() - started < MOST_SECONDS, what
 
     yield use
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
@@ -181,9 +181,9 @@ def test_a_block_that_is_begun_and_long(tmp_path: Path) -> None:
     for file in sorted(path.rglob("zarr.json")):
         content = file.read_bytes()
         file.write_bytes(content[:-10] + bytes([content[-10] ^ 1]) + content[-9:])
-        started = time.monotonic()
+        started = time.process_time()
         assert [finding.kind for finding in ts.check(path)] == ["metadata"]
-        assert time.monotonic() - started < MOST_SECONDS / 2
+        assert time.process_time() - started < MOST_SECONDS / 2
         file.write_bytes(content)
 
 
