@@ -45,7 +45,7 @@ def _configure(base: "Config", config_file: Path | None, settings: tuple[str, ..
     return config.with_settings(base, given | config.settings_from_pairs(settings))
 
 
-@main.command()
+@main.command(short_help="Make a data folder of a text.")
 @click.argument("data", type=PATH)
 @click.option("--corpus", type=PATH, help="The text to train on (.txt, .xz, .gz).")
 @click.option("--tokenizer-corpus", type=PATH, multiple=True, help="Text the tokenizer is made from; repeatable.")
@@ -175,7 +175,7 @@ def _resume_command() -> str:
     return f"{program} {shlex.join([*kept, '--resume'])}"
 
 
-@main.command()
+@main.command(short_help="Train again and compare, bit for bit.")
 @click.option("--reference", type=PATH, required=True, help="A run, the folder around it, or a safetensors file.")
 @click.option("--data", type=PATH, required=True, help="The data folder the reference was trained on.")
 @click.option("--preset", metavar="NAME", help="Default: the reference's own configuration, else thimble-9.")

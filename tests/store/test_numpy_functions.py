@@ -130,6 +130,15 @@ def test_numpys_functions_take_a_series_as_numbers(run: ts.Run, what: str, name:
     np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(expected, np.float64), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [BF16, np.float16])
+def test_pythons_sum_goes_on_growing(dtype: Any) -> None:
+    """It adds up what iteration gives, from either end; what an index gives is in the series' own dtype."""
+    series = as_series(np.full(5000, 0.5, dtype), "loss")
+    assert sum(series) == sum(reversed(series)) == math.fsum(series) == 2500
+    assert series[0].dtype == dtype
+    assert next(iter(series.bits)).dtype == np.uint16
+
+
 def test_numpys_own_sums_of_16_bits_stop_growing() -> None:
     """The hazard: were it gone, so could be what guards against it."""
     assert float(ARRAYS["W"].sum(axis=0).max()) < N_ROWS / 2

@@ -28,7 +28,7 @@ Bytes = npt.NDArray[np.uint8]
 Patterns = npt.NDArray[Any]
 
 _FEW = 8
-"""To decode one token in so many alone pays, even if the others are wanted later."""
+"""If at most one token in this many is asked for, it is decoded alone. That pays even if the others follow later."""
 _MASK_BYTES = 2
 
 
@@ -101,7 +101,7 @@ class Way:
 
 
 _DENSE = 4
-"""Rows of which less than one byte in so many is left are small enough: no other way is tried."""
+"""If less than one byte in this many is left of the rows, they are small enough, and no other way is tried."""
 _SAMPLE_ROWS = 32
 
 
@@ -258,7 +258,7 @@ class _Rows:
                 *(self._masks, self._packed[n_read:], self._moves, flat, stride),
                 *(geometry.n_tokens, geometry.q, start, stop),
             )
-            self._progress = stop, n_read  # at once and last: who is interrupted before decodes these rows again
+            self._progress = stop, n_read  # last, so after an interrupt these rows are decoded again
             return
         if start == 0:
             _decode_first(self._packed[: geometry.first_row_bytes], patterns[0], geometry)

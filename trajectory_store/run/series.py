@@ -13,7 +13,7 @@ from ..errors import SelectionError, StepNotRecordedError, UsageError
 from ..selection import N_READ_AXES, Indices, select
 from ..series_spec import Series
 from ..sizes import format_bytes
-from .numpy_functions import applied, reduced, replaced, whole
+from .numpy_functions import applied, reduced, replaced, whole, wide
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,9 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
 
     numpy's functions take a series as an array, and one of bfloat16 or float16 as float32, exactly: numpy itself adds
     such arrays up in 16 bits, where sums stop growing. `mean`, `sum`, `std`, `var`, `min` and `max`, and numpy's
-    functions of these names, read it block by block; operators, as in ``W - 1``, read all of it. What an index gives is
-    a plain array: widen it, as in ``W[5000].astype("float32").sum()``, before you add it up.
+    functions of these names, read it block by block; operators, as in ``W - 1``, read all of it. The numbers of a
+    series with one a step are float32 too if one iterates over them. What an index gives is a plain array: widen it,
+    as in ``W[5000].astype("float32").sum()``, before you add it up.
 
     A torch `DataLoader` takes a series as its data set and gives batches of tensors, bfloat16 too. If it asks for one
     row at a time, as with ``batch_size=None`` or a `ConcatDataset`, torch refuses bfloat16; use `bits` there.
@@ -138,12 +139,16 @@ class LazySeries(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __iter__(self) -> Iterator[Any]:
         for _, block in self.blocks():
-            yield from block
+            yield from self._summable(block)
 
     def __reversed__(self) -> Iterator[Any]:
         starts = range(0, len(self), self.block_rows)
         for start in reversed(starts):
-            yield from self[start : start + self.block_rows][::-1]
+            yield from self._summable(self[start : start + self.block_rows])[::-1]
+
+    def _summable(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Rows as iteration gives them: Python's `sum` adds up numbers as they come, in 16 bits if they have 16."""
+        return wide(rows) if self.ndim == 1 else rows
 
     def __contains__(self, value: Any) -> bool:
         """Whether any element equals the value, as for an array of numpy's."""
