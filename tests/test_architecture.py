@@ -213,3 +213,15 @@ def test_old_names_of_modules_lead_to_their_places() -> None:
         del sys.modules[f"trajectory_store.{name}"]
     with pytest.raises(ModuleNotFoundError, match="No module named"):
         importlib.import_module("trajectory_store.nowhere")
+
+
+def test_names_that_have_left_the_module_of_runs_are_still_there() -> None:
+    """Scripts take them from where they were."""
+    from trajectory_store import dtypes, series_spec, spec
+
+    assert (spec.BFLOAT16, spec.dtype_name, spec.storage_dtype) == (
+        dtypes.BFLOAT16,
+        dtypes.dtype_name,
+        dtypes.storage_dtype,
+    )
+    assert spec.MAX_AXES == series_spec.MAX_AXES

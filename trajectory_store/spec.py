@@ -8,7 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import naming
+from .bf16 import BFLOAT16 as BFLOAT16  # an `X as X` is for scripts that have it from here
+from .dtypes import dtype_name as dtype_name
+from .dtypes import storage_dtype as storage_dtype
 from .errors import FrameError, LossyCastError, SpecError
+from .series_spec import MAX_AXES as MAX_AXES
 from .series_spec import MAX_STEPS, Series
 from .values import as_row
 
