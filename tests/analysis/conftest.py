@@ -1,12 +1,6 @@
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import recordings
-
+from tests.harness import recordings
 from trajectory_store.analysis import scanned_block
 from trajectory_store.run import pickling
 
@@ -34,3 +28,8 @@ def recorded(request, bits, tmp_path, monkeypatch):
         return
     with recordings.record(tmp_path / "run", bits, backend=request.param) as run:
         yield run
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> None:
+    """What these tests open ends when it is collected, so nothing is counted after each of them."""

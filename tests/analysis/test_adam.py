@@ -3,8 +3,8 @@
 import ml_dtypes
 import numpy as np
 import pytest
-import recordings
 
+from tests.harness import recordings
 from trajectory_store import analysis
 from trajectory_store.analysis import lattice
 from trajectory_store.errors import UsageError

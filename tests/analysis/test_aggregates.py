@@ -1,8 +1,8 @@
 """Aggregates of all tokens' moves, against the norms of each."""
 
 import numpy as np
-import reference
 
+from tests.harness import reference
 from trajectory_store import analysis
 
 

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-import recordings
 from click.testing import CliRunner
 
+from tests.harness import recordings
 from trajectory_store import analysis
 from trajectory_store.analysis import catalogue, table_files
 from trajectory_store.cli import main

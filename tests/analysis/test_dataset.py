@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
-import recordings
 
 import trajectory_store as ts
+from tests.harness import recordings
 from trajectory_store.bf16 import to_float32
 from trajectory_store.errors import UsageError
 

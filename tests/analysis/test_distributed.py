@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import recordings
 
+from tests.harness import recordings
 from trajectory_store import analysis
 
 distributed = pytest.importorskip("distributed")

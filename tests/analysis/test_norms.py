@@ -1,8 +1,8 @@
 """Displacement norms against the formula, token by token."""
 
 import numpy as np
-import reference
 
+from tests.harness import reference
 from trajectory_store import analysis
 
 

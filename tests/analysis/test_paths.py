@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-import recordings
 
+from tests.harness import recordings
 from trajectory_store import analysis, bf16
 from trajectory_store.errors import UsageError
 

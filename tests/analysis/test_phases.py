@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-import recordings
-import reference
 
+from tests.harness import recordings, reference
 from trajectory_store import analysis, bf16
 from trajectory_store.analysis import lattice
 

@@ -6,9 +6,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import recordings
 
 import trajectory_store as ts
+from tests.harness import recordings
 from trajectory_store import analysis
 from trajectory_store.analysis import arrays
 from trajectory_store.backends.memmap.source import MemmapSource

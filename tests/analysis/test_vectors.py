@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import recordings
 
 import trajectory_store as ts
+from tests.harness import recordings
 from trajectory_store import analysis
 from trajectory_store.errors import UsageError
 

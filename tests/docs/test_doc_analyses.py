@@ -3,8 +3,7 @@
 import inspect
 import re
 
-from doc_pages import ROOT
-
+from tests.harness.doc_pages import ROOT
 from trajectory_store import analysis
 
 PAGE = (ROOT / "docs" / "analysis.md").read_text()

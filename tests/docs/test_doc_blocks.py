@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_pages import LANGUAGES, PAGES, ROOT, Block, blocks_of, run_console, run_python
+
+from tests.harness.doc_pages import LANGUAGES, PAGES, ROOT, Block, blocks_of, run_console, run_python
 
 RUNNING = [page for page in PAGES if any(b.language in ("python", "console") for b in blocks_of(page))]
 

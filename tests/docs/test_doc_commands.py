@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 import pytest
-from doc_pages import PAGES, ROOT, blocks_of
 
 from benchmarks.__main__ import main as benchmark_command
 from benchmarks.full_length import main as full_length_command
+from tests.harness.doc_pages import PAGES, ROOT, blocks_of
 from trajectory_store.analysis.catalogue import NAMES
 from trajectory_store.cli import main as trajectory_store_command
 

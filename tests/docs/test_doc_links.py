@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from doc_pages import PAGES, ROOT
+
+from tests.harness.doc_pages import PAGES, ROOT
 
 LINK = re.compile(r"\]\((?!https?://)([^)\s#]*)(?:#([^)\s]+))?\)")
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md"]

@@ -3,9 +3,8 @@
 import json
 import re
 
-from doc_pages import ROOT
-
 from benchmarks.__main__ import table
+from tests.harness.doc_pages import ROOT
 
 
 def test_the_readme_says_what_the_committed_figures_say() -> None:

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from doc_pages import ROOT
 
 import trajectory_store as ts
+from tests.harness.doc_pages import ROOT
 from trajectory_store import analysis, errors, report
 
 DIRECTIVE = re.compile(r"^\.\. auto(?:function|class|exception|data)::\s+(trajectory_store\.[\w.]+)", re.MULTILINE)

@@ -3,7 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
-from report_runs import HOSTILE, Chromium, record, walking_bits
+
+from tests.harness.report_runs import HOSTILE, Chromium, record, walking_bits
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,8 @@ def chromium(tmp_path):
     if program is None:
         pytest.skip("needs chromium on PATH")
     return Chromium(program, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> None:
+    """What these tests open ends when it is collected, so nothing is counted after each of them."""

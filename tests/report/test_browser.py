@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from report_runs import HOSTILE
 
 import trajectory_store as ts
+from tests.harness.report_runs import HOSTILE
 from trajectory_store import report
 
 pytestmark = pytest.mark.slow

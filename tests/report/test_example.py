@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import record, walking_bits
 
 import trajectory_store as ts
+from tests.harness.report_runs import record, walking_bits
 from trajectory_store import analysis
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-from report_runs import record, walking_bits
 
 import trajectory_store as ts
+from tests.harness.report_runs import record, walking_bits
 from trajectory_store import analysis, report
 from trajectory_store.analysis.paths import project
 from trajectory_store.report import bins, charts, frame, heatmap, moves, png, worldlines

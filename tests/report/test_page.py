@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from report_runs import HOSTILE, record, walking_bits
 
 import trajectory_store as ts
+from tests.harness.report_runs import HOSTILE, record, walking_bits
 from trajectory_store import report
 from trajectory_store.cli import main
 from trajectory_store.errors import ConventionWarning, UsageError

@@ -1,7 +1,6 @@
 """A tiny training: two layers of eight, a vocabulary of 300, six batches an epoch, so that a run is a blink."""
 
 import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from notebook_reference import run_notebook
 
-sys.path.append(str(Path(__file__).parents[1] / "store"))  # its file systems that fail
-
+from tests.harness.notebook_reference import run_notebook
 from trainer.cli import main
 from trainer.prepare import prepare
 
@@ -113,3 +110,8 @@ def run_tiny(trainer: Callable[..., Result], data: Path) -> Callable[..., Result
         return trainer(*arguments, *set_options(**changes), *options)
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> None:
+    """What these tests open ends when it is collected, so nothing is counted after each of them."""

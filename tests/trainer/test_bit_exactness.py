@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from notebook_reference import save_notebook_file
 
 import trajectory_store as ts
+from tests.harness.notebook_reference import save_notebook_file
 from trainer.checkpoint import read_checkpoint
 from trajectory_store import report
 

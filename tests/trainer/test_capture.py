@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from outcome import assert_same_run
 from torch import Tensor
 
 import trajectory_store as ts
+from tests.harness.outcome import assert_same_run
 from trainer import run_folder
 from trainer.batches import Batches
 from trainer.capture import Capture, Immediate, Together, capture_on

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from conftest import set_options
-from contracts import BACKENDS, NoSync
-from faulty_files import FailingDisk
-from outcome import assert_same_run
 
 import trajectory_store as ts
+from tests.harness.contracts import BACKENDS, NoSync
+from tests.harness.faulty_files import FailingDisk
+from tests.harness.outcome import assert_same_run
+from tests.trainer.conftest import set_options
 from trajectory_store import files, recording
 
 Call = Callable[..., Result]

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import set_options
-from outcome import assert_same_run
 
 import trajectory_store as ts
+from tests.harness.outcome import assert_same_run
+from tests.trainer.conftest import set_options
 from trainer.checkpoint import checkpoints, read_checkpoint
 
 pytestmark = pytest.mark.slow

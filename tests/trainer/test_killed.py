@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import dying_trainer
 import pytest
-from conftest import VOCAB_SIZE, set_options
-from contracts import BACKENDS
-from outcome import assert_same_run
 
 import trajectory_store as ts
+from tests.harness import dying_trainer
+from tests.harness.contracts import BACKENDS
+from tests.harness.outcome import assert_same_run
+from tests.trainer.conftest import VOCAB_SIZE, set_options
 from trainer.prepare import prepare
 
 STEPS = 100

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from outcome import assert_same_run, same
 
 import trajectory_store as ts
+from tests.harness.outcome import assert_same_run, same
 from trainer import run_folder
 from trainer.checkpoint import read_checkpoint
 from trainer.config import Config, with_settings

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from click.testing import Result
-from conftest import set_options
 from safetensors.torch import load_file, save_file
 
 import trajectory_store as ts
+from tests.trainer.conftest import set_options
 from trainer import budget
 from trainer.config import Config
 from trainer.presets import PRESETS

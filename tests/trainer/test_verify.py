@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from notebook_reference import save_notebook_file
 from safetensors.torch import load_file, save_file
 
 import trajectory_store as ts
+from tests.harness.notebook_reference import save_notebook_file
 from trainer import verify as verification
 
 Run = Callable[..., Result]

@@ -1,0 +1,1 @@
+"""What tests share: small recordings, file systems that fail, and readers that are no part of the package."""
