@@ -88,12 +88,14 @@ def test_ordinal_of_every_pattern():
     assert found[0x7FFF] == -found[0xFFFF] == 32_767
 
 
+@pytest.mark.slow
 def test_displacement_between_neighbours_of_every_pattern():
     """From every pattern to itself, its neighbours, its negative and zero: the exact quotient, rounded once."""
     for after in (ALL, ALL + np.uint16(1), ALL - np.uint16(1), ALL ^ np.uint16(0x8000), np.zeros_like(ALL)):
         check_displacement(ALL, after)
 
 
+@pytest.mark.slow
 def test_displacement_from_zero_and_ones():
     """From both zeros, 1.0, the largest and the smallest value to every pattern."""
     for before in (0x0000, 0x8000, 0x3F80, 0x7F7F, 0x0001, 0x0080):

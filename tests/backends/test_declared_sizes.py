@@ -22,7 +22,7 @@ from trajectory_store.errors import TrajectoryError
 from trajectory_store.journal.segment import segment_path
 from trajectory_store.spec import RunSpec
 
-pytestmark = pytest.mark.usefixtures("no_sync")
+pytestmark = [pytest.mark.usefixtures("no_sync"), pytest.mark.slow]
 
 MOST_SECONDS = 60.0
 """What one use may take of a processor."""

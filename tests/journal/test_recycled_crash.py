@@ -19,6 +19,8 @@ from trajectory_store.journal import record, spare
 from trajectory_store.journal.segment import segment_path
 from trajectory_store.journal.writer import JournalWriter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("durability", ["process", "power"])
 def test_a_process_that_dies_between_two_calls_leaves_nothing_torn(

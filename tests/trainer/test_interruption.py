@@ -15,7 +15,7 @@ from tests.harness.outcome import assert_same_run
 from tests.trainer.conftest import set_options
 from trainer.checkpoint import checkpoints, read_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.slow]
 STEPS = 400
 
 

@@ -19,6 +19,8 @@ from tests.harness.outcome import assert_same_run
 from tests.trainer.conftest import VOCAB_SIZE, set_options
 from trainer.prepare import prepare
 
+pytestmark = pytest.mark.slow
+
 STEPS = 100
 EXPORTED = "thimble_9_trajectory.safetensors"
 
