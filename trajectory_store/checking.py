@@ -128,7 +128,8 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     manifests.load(where)  # or a file `lock` would be made where there is no run
     with rank_hint(), _locked(where):
         remove_filling(where)
-        recovery = BACKENDS[manifests.load(where).backend].recover(where, manifests.load(where))
+        manifest = manifests.load(where)
+        recovery = BACKENDS[manifest.backend].recover(where, manifest)
         removed = tuple(atomic.remove_unfinished(run_files(where)))
     return Repair(recovery, removed, tuple(check(where)))
 
